@@ -1,0 +1,76 @@
+/*
+ * What deferd knows of one deferred phase: its tasks, what became of each, and how it ended. Fed
+ * with the application's output behind the marker. No I/O, no clock.
+ */
+#ifndef DEFERD_DEFERRAL_H
+#define DEFERD_DEFERRAL_H
+
+#include "deferd/lines.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Tasks kept by name, and the longest name, in bytes: an application that registers more is still
+ * counted, but the further tasks have no names. */
+#define DEFERRAL_TASKS_MAX 512
+#define DEFERRAL_NAME_MAX  128
+
+enum task_state {
+    TASK_WAITING,
+    TASK_RUNNING,
+    TASK_DONE,
+    TASK_FAILED,
+    TASK_SKIPPED,
+};
+
+struct task {
+    enum task_state state;
+    char name[]; /* terminated; cut at DEFERRAL_NAME_MAX */
+};
+
+enum outcome {
+    OUTCOME_COMPLETED,  /* end, no fail */
+    OUTCOME_FAILED,     /* end, at least one fail */
+    OUTCOME_LOST,       /* the worker died or left before end */
+    OUTCOME_UNREPORTED, /* END_REQUEST with no report at all */
+};
+
+struct deferral {
+    struct lines lines;
+    struct task **tasks; /* owned, of length named */
+    size_t named;
+    size_t total; /* tasks announced, those without a name too */
+    size_t done;
+    size_t failed;
+    size_t skipped;
+    size_t stray;  /* lines that are no report */
+    long long pid; /* the worker's, 0 if unknown */
+    int reported;  /* any report came */
+    int ended;     /* the last report was end */
+};
+
+/* Called for each line that is no report (its first bytes, at most 256) and for each failure of a
+ * task (name and error). Both are bytes a peer wrote. */
+struct deferral_events {
+    void (*stray)(void *arg, const char *line, size_t len);
+    void (*failed)(void *arg, const char *task, const char *error);
+    void *arg;
+};
+
+/* Output of the application behind the marker, in pieces of any size. */
+void deferral_feed(struct deferral *deferral, const uint8_t *data, size_t len,
+                   const struct deferral_events *events);
+
+/* How the phase ended; end_request: with the application's END_REQUEST, not just with the end of
+ * its connection. */
+enum outcome deferral_outcome(const struct deferral *deferral, int end_request);
+
+const char *deferral_outcome_name(enum outcome outcome);
+
+/* Writes the names of the tasks that are not done, failed or skipped, separated by ", ", into out,
+ * terminated; ends in "…" if they do not fit. Returns how many such tasks there are. */
+size_t deferral_unfinished(const struct deferral *deferral, char *out, size_t size);
+
+void deferral_free(struct deferral *deferral);
+
+#endif

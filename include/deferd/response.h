@@ -1,0 +1,24 @@
+/*
+ * The response on its way from the application to the web server: header block, body, marker.
+ */
+#ifndef DEFERD_RESPONSE_H
+#define DEFERD_RESPONSE_H
+
+#include "deferd/stream.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct request;
+
+/* Content of a STDOUT record. Collects in down what the client is to see. May free the request,
+ * then returns -1; otherwise 0. */
+int response_stdout(struct request *request, const uint8_t *data, size_t len, struct gather *down);
+
+/* Content of a STDERR record. */
+void response_stderr(struct request *request, const uint8_t *data, size_t len, struct gather *down);
+
+/* The application ended without a marker: what was held back goes to the client. */
+void response_end(struct request *request, struct gather *down);
+
+#endif

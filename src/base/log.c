@@ -1,0 +1,128 @@
+#include "deferd/log.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static const char *const log_names[] = {
+    [LOG_ALERT] = "alert",   [LOG_ERROR] = "error", [LOG_WARNING] = "warning",
+    [LOG_NOTICE] = "notice", [LOG_DEBUG] = "debug",
+};
+
+static const char *const log_labels[] = {
+    [LOG_ALERT] = "ALERT",   [LOG_ERROR] = "ERROR", [LOG_WARNING] = "WARNING",
+    [LOG_NOTICE] = "NOTICE", [LOG_DEBUG] = "DEBUG",
+};
+
+static struct {
+    int fd;
+    enum log_level level;
+    time_t second; /* the second that stamp shows */
+    char stamp[32];
+    size_t used;
+    char buffer[16 * LOG_LINE_MAX];
+} log_state = {.fd = STDERR_FILENO, .level = LOG_NOTICE, .second = -1};
+
+void log_open(int fd, enum log_level level)
+{
+    log_flush();
+    log_state.fd = fd;
+    log_state.level = level;
+}
+
+int log_parse_level(const char *name, enum log_level *out)
+{
+    for (size_t i = 0; i < sizeof(log_names) / sizeof(log_names[0]); i++) {
+        if (strcmp(name, log_names[i]) == 0) {
+            *out = (enum log_level)i;
+            return 0;
+        }
+    }
+    return -1;
+}
+
+int log_enabled(enum log_level level)
+{
+    return level <= log_state.level;
+}
+
+void log_flush(void)
+{
+    size_t at = 0;
+    while (at < log_state.used) {
+        ssize_t n = write(log_state.fd, log_state.buffer + at, log_state.used - at);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n <= 0) {
+            break;
+        }
+        at += (size_t)n;
+    }
+    log_state.used = 0;
+}
+
+static const char *log_stamp(time_t second)
+{
+    if (second != log_state.second) {
+        struct tm tm;
+        localtime_r(&second, &tm);
+        strftime(log_state.stamp, sizeof(log_state.stamp), "%d-%b-%Y %H:%M:%S", &tm);
+        log_state.second = second;
+    }
+    return log_state.stamp;
+}
+
+void log_line(enum log_level level, const char *format, ...)
+{
+    if (!log_enabled(level)) {
+        return;
+    }
+    if (sizeof(log_state.buffer) - log_state.used < LOG_LINE_MAX) {
+        log_flush();
+    }
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    char *line = log_state.buffer + log_state.used;
+    int n = snprintf(line, LOG_LINE_MAX, "[%s.%03d] %s: ", log_stamp(now.tv_sec),
+                     (int)(now.tv_nsec / 1000000), log_labels[level]);
+    va_list args;
+    va_start(args, format);
+    int m = vsnprintf(line + n, LOG_LINE_MAX - (size_t)n, format, args);
+    va_end(args);
+    size_t len = (size_t)n + (m > 0 ? (size_t)m : 0);
+    if (len > LOG_LINE_MAX - 1) {
+        len = LOG_LINE_MAX - 1;
+    }
+    line[len] = '\n';
+    log_state.used += len + 1;
+    if (level <= LOG_ERROR) {
+        log_flush();
+    }
+}
+
+const char *log_escape(char *out, size_t size, const void *data, size_t len)
+{
+    static const char hex[] = "0123456789ABCDEF";
+    const unsigned char *p = data;
+    size_t at = 0;
+    for (size_t i = 0; i < len; i++) {
+        int plain = p[i] >= 0x20 && p[i] < 0x7f && p[i] != '"' && p[i] != '\\';
+        if (at + (plain ? 1 : 4) >= size) {
+            break;
+        }
+        if (plain) {
+            out[at++] = (char)p[i];
+        } else {
+            out[at++] = '\\';
+            out[at++] = 'x';
+            out[at++] = hex[p[i] >> 4];
+            out[at++] = hex[p[i] & 15];
+        }
+    }
+    out[at] = '\0';
+    return out;
+}

@@ -1,0 +1,683 @@
+/*
+ * Happy path: BEGIN_REQUEST, PARAMS until an empty one, then the request is submitted; STDIN goes
+ * upstream as it comes; after END_REQUEST the next request, or the connection's end.
+ * Failure modes: bytes that are no FastCGI of a web server close the connection and cancel its
+ * request; so does the peer's end, which is also looked for while nothing is read; a peer that does
+ * not take its response stops the upstream, one that sends too fast is not read from.
+ */
+#include "deferd/client.h"
+
+#include "deferd/log.h"
+#include "deferd/params.h"
+#include "deferd/pool.h"
+#include "deferd/request.h"
+#include "deferd/upstream.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <utlist.h>
+
+/* How much is read at once before a request runs: enough for its params, and little of its body,
+ * which is to stay in the kernel while the request waits. */
+#define CLIENT_READ_HEAD 16384
+
+/* How long to wait for the peer's end when it may still be sending: closing at once could destroy
+ * the response on its way (as nginx's lingering_timeout). */
+#define CLIENT_LINGER_MS 5000
+
+/* A poll handle on a duplicate of the descriptor: libuv allows one handle each. */
+struct client_watch {
+    uv_poll_t poll;
+    struct client *client; /* borrowed */
+    int fd;                /* owned */
+};
+
+static void client_pump(struct client *client);
+
+/* --- closing ---------------------------------------------------------------------------------- */
+
+static void client_handle_closed(struct client *client)
+{
+    client->handles--;
+    if (client->handles == 0) {
+        buf_free(&client->assembled);
+        buf_free(&client->held);
+        free(client);
+    }
+}
+
+static void client_on_closed(uv_handle_t *handle)
+{
+    client_handle_closed(handle->data);
+}
+
+static void client_on_watch_closed(uv_handle_t *handle)
+{
+    struct client_watch *watch = handle->data;
+    struct client *client = watch->client;
+    close(watch->fd);
+    free(watch);
+    client_handle_closed(client);
+}
+
+static void client_on_linger_closed(uv_handle_t *handle)
+{
+    struct client *client = handle->data;
+    free(handle);
+    client_handle_closed(client);
+}
+
+static void client_unwatch(struct client *client)
+{
+    if (client->watch != NULL) {
+        uv_close((uv_handle_t *)&client->watch->poll, client_on_watch_closed);
+        client->watch = NULL;
+    }
+}
+
+/* Closes the connection; its request, if any, is cancelled. why is logged. */
+static void client_close(struct client *client, const char *why)
+{
+    if (client->closing) {
+        return;
+    }
+    client->closing = 1;
+    log_line(LOG_DEBUG, "client %llu: closed, %s", (unsigned long long)client->id, why);
+    struct request *request = client->request;
+    client->request = NULL;
+    DL_DELETE(client->pool->clients, client);
+    client_unwatch(client);
+    if (client->linger != NULL) {
+        uv_close((uv_handle_t *)client->linger, client_on_linger_closed);
+        client->linger = NULL;
+    }
+    uv_close(&client->stream.io.handle, client_on_closed);
+    if (request != NULL) {
+        request_cancel(request, why);
+    }
+}
+
+static void client_malformed(struct client *client, const struct fcgi_event *ev, const char *why)
+{
+    log_line(LOG_WARNING,
+             "client %llu, request %llu: malformed FastCGI: %s (%s, request id %u, length %u); "
+             "closed the connection",
+             (unsigned long long)client->id,
+             client->request != NULL ? (unsigned long long)client->request->id : 0, why,
+             fcgi_type_name(ev->type), ev->id, ev->length);
+    client_close(client, "malformed input");
+}
+
+/* --- reading or not --------------------------------------------------------------------------- */
+
+static void client_on_peer_end(uv_poll_t *poll, int status, int events)
+{
+    const struct client_watch *watch = poll->data;
+    (void)events;
+    client_close(watch->client, status < 0 ? "the peer broke it" : "the peer closed it");
+}
+
+/* Looks for the peer's end although nothing is read. */
+static void client_watch(struct client *client)
+{
+    int fd;
+    if (client->watch != NULL || uv_fileno(&client->stream.io.handle, &fd) != 0) {
+        return;
+    }
+    struct client_watch *watch = calloc(1, sizeof(*watch));
+    if (watch == NULL) {
+        return;
+    }
+    watch->client = client;
+    watch->fd = dup(fd);
+    if (watch->fd < 0 || uv_poll_init(client->pool->loop, &watch->poll, watch->fd) != 0) {
+        if (watch->fd >= 0) {
+            close(watch->fd);
+        }
+        free(watch);
+        return; /* without it, the end is seen when reading goes on */
+    }
+    watch->poll.data = watch;
+    client->handles++;
+    client->watch = watch;
+    uv_poll_start(&watch->poll, UV_DISCONNECT, client_on_peer_end);
+}
+
+static void client_on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
+{
+    const struct client *client = handle->data;
+    const struct request *request = client->request;
+    int body = request != NULL && request->state == REQUEST_RUNNING && !request->stdin_done;
+    (void)suggested;
+    *buf = uv_buf_init((char *)client->pool->scratch, body ? POOL_SCRATCH : CLIENT_READ_HEAD);
+}
+
+static void client_on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf);
+
+/* Reads, or does not, as blocked says. */
+static void client_update_reading(struct client *client)
+{
+    if (client->closing) {
+        return;
+    }
+    int reading = client->blocked == 0;
+    if (reading && !client->reading) {
+        client_unwatch(client);
+        uv_read_start(&client->stream.io.stream, client_on_alloc, client_on_read);
+    } else if (!reading && client->reading) {
+        uv_read_stop(&client->stream.io.stream);
+    }
+    if (!reading) {
+        client_watch(client);
+    }
+    client->reading = (uint8_t)reading;
+}
+
+static void client_unblock(struct client *client, enum client_block why)
+{
+    if ((client->blocked & why) != 0) {
+        client->blocked &= ~(unsigned)why;
+        client_pump(client);
+    }
+}
+
+/* --- the end of a response -------------------------------------------------------------------- */
+
+static void client_on_shutdown(uv_shutdown_t *shutdown, int status)
+{
+    (void)status;
+    free(shutdown);
+}
+
+static void client_on_linger(uv_timer_t *timer)
+{
+    client_close(timer->data, "the peer did not close it in time");
+}
+
+/* The peer may still be sending what nobody wants: say that this was all, and wait for its end. */
+static void client_linger(struct client *client)
+{
+    uv_shutdown_t *shutdown = malloc(sizeof(*shutdown));
+    uv_timer_t *timer = malloc(sizeof(*timer));
+    if (shutdown == NULL || timer == NULL ||
+        uv_shutdown(shutdown, &client->stream.io.stream, client_on_shutdown) != 0) {
+        free(shutdown);
+        free(timer);
+        client_close(client, "all is sent");
+        return;
+    }
+    uv_timer_init(client->pool->loop, timer);
+    timer->data = client;
+    client->handles++;
+    client->linger = timer;
+    uv_timer_start(timer, client_on_linger, CLIENT_LINGER_MS, 0);
+    buf_free(&client->held);
+    client->blocked = 0;
+    client_update_reading(client);
+}
+
+/* No more requests: closes as soon as everything is written. */
+static void client_finish(struct client *client)
+{
+    client->finishing = 1;
+    if (client->stream.pending > 0) {
+        client->blocked |= CLIENT_BLOCK_OUTPUT;
+    } else if (client->leftover && !client->pool->draining) {
+        client_linger(client);
+    } else {
+        client_close(client, "all is sent");
+    }
+}
+
+void client_request_ended(struct client *client, struct gather *down)
+{
+    struct request *request = client->request;
+    client->leftover |= !request->stdin_done;
+    client->request = NULL;
+    client->blocked &= ~(unsigned)(CLIENT_BLOCK_QUEUED | CLIENT_BLOCK_UPLOAD);
+    if (gather_flush(down) != 0) {
+        client_close(client, "the peer is gone");
+        return;
+    }
+    if (!client->keep_conn || client->pool->draining) {
+        client_finish(client);
+    } else if (client->stream.pending > 0) {
+        client->blocked |= CLIENT_BLOCK_OUTPUT;
+    }
+    client_pump(client);
+}
+
+void client_request_broke(struct client *client)
+{
+    client->request = NULL;
+    client->leftover = 0;
+    client_finish(client);
+    client_update_reading(client);
+}
+
+int client_flush(struct client *client, struct gather *down)
+{
+    int rc = gather_flush(down);
+    if (rc != 0) {
+        client_close(client, "the peer is gone");
+    }
+    return rc;
+}
+
+static void client_on_drained(struct stream *stream, int status)
+{
+    struct client *client = stream->io.handle.data;
+    if (client->closing) {
+        return;
+    }
+    if (status < 0) {
+        client_close(client, "the peer is gone");
+        return;
+    }
+    if (client->finishing) {
+        client_finish(client);
+        return;
+    }
+    if (client->request != NULL && client->request->upstream != NULL) {
+        upstream_resume(client->request->upstream);
+    }
+    client_unblock(client, CLIENT_BLOCK_OUTPUT);
+}
+
+/* --- records from the web server -------------------------------------------------------------- */
+
+/* Answers one record to the peer outside of any response. A peer that does not take the answers is
+ * not read from either. */
+static void client_answer(struct client *client, const void *record, size_t len)
+{
+    struct gather down;
+    gather_init(&down, &client->stream);
+    gather_bytes(&down, record, len);
+    if (client_flush(client, &down) == 0 && client->stream.pending > 0) {
+        client->blocked |= CLIENT_BLOCK_OUTPUT;
+    }
+}
+
+static void client_refuse_role(struct client *client, uint16_t id, uint8_t protocol_status)
+{
+    uint8_t record[FCGI_SHORT_RECORD];
+    fcgi_put_end(record, id, 0, protocol_status);
+    client->leftover = 1; /* the records of that request may be on their way already */
+    client_answer(client, record, sizeof(record));
+}
+
+static void client_begin(struct client *client, const struct fcgi_event *ev)
+{
+    const uint8_t *body = client->assembled.data;
+    unsigned role = (unsigned)(body[0] << 8 | body[1]);
+    uint8_t keep_conn = (body[2] & FCGI_KEEP_CONN) != 0;
+
+    if (client->request != NULL && client->request->fcgi_id == ev->id) {
+        client_malformed(client, ev, "that request is active already");
+    } else if (client->request != NULL) {
+        client_refuse_role(client, ev->id, FCGI_CANT_MPX_CONN);
+    } else if (role != FCGI_RESPONDER) {
+        client->keep_conn = keep_conn;
+        client_refuse_role(client, ev->id, FCGI_UNKNOWN_ROLE);
+        if (!keep_conn && !client->closing) {
+            client_finish(client);
+        }
+    } else {
+        client->keep_conn = keep_conn;
+        client->leftover = 0;
+        client->request = request_open(client->pool, client, ev->id);
+        if (client->request == NULL) {
+            client_close(client, "no memory");
+        }
+    }
+}
+
+/* Answers GET_VALUES with those of the three variables it names (spec 4.1). */
+static void client_get_values(struct client *client, const struct fcgi_event *ev)
+{
+    static const char *const names[] = {FCGI_MAX_CONNS, FCGI_MAX_REQS, FCGI_MPXS_CONNS};
+    char max[24];
+    uint8_t record[FCGI_HEADER_LEN + 3 * 64];
+    size_t at = FCGI_HEADER_LEN;
+    unsigned seen = 0;
+    const uint8_t *data = client->assembled.data;
+    size_t len = client->assembled.len;
+    struct param param;
+
+    snprintf(max, sizeof(max), "%llu", (unsigned long long)client->pool->max_conns);
+    while (len > 0) {
+        size_t n = params_next(data, len, &param);
+        if (n == 0) {
+            client_malformed(client, ev, "a name-value pair is cut off");
+            return;
+        }
+        for (unsigned i = 0; i < 3; i++) {
+            if (params_is(&param, names[i]) && (seen & 1u << i) == 0) {
+                seen |= 1u << i;
+                at += params_put_short(record + at, names[i], i < 2 ? max : "0");
+            }
+        }
+        data += n;
+        len -= n;
+    }
+    fcgi_put_header(record, FCGI_GET_VALUES_RESULT, FCGI_NULL_REQUEST_ID,
+                    (uint16_t)(at - FCGI_HEADER_LEN), 0);
+    client_answer(client, record, at);
+}
+
+static void client_params_failed(struct client *client, const struct fcgi_event *ev, int error)
+{
+    struct request *request = client->request;
+    if (error == UV_EINVAL) {
+        client_malformed(client, ev, "a name-value pair is cut off");
+    } else if (error == UV_E2BIG) {
+        log_line(LOG_WARNING,
+                 "request %llu: params longer than %zu bytes, or one of them than 65535; answered "
+                 "431 (see --max-params)",
+                 (unsigned long long)request->id, client->pool->options->max_params);
+        request_refuse(request, 431, "The request's headers are too long.", "rejected");
+    } else {
+        log_line(LOG_ERROR, "request %llu: %s; closed the connection",
+                 (unsigned long long)request->id, uv_strerror(error));
+        client_close(client, "no resources");
+    }
+}
+
+static void client_params_end(struct client *client, const struct fcgi_event *ev)
+{
+    int rc = request_params_end(client->request);
+    if (rc != 0) {
+        client_params_failed(client, ev, rc);
+    } else {
+        pool_submit(client->pool, client->request);
+    }
+}
+
+static void client_stdin_end(struct client *client, const struct fcgi_event *ev)
+{
+    struct request *request = client->request;
+    /* php-fpm would wait for the rest for ever (fact 14). */
+    if (request->body < request->content_length) {
+        client_malformed(client, ev, "STDIN ended before CONTENT_LENGTH bytes");
+        return;
+    }
+    request->stdin_done = 1;
+}
+
+/* Does the record belong to the current request? Otherwise it is malformed, or to be skipped. */
+static int client_is_current(const struct client *client, const struct fcgi_event *ev)
+{
+    return client->request != NULL && client->request->fcgi_id == ev->id;
+}
+
+/* Checks a record of the current request's streams against the order that spec 6.2 demands. */
+static const char *client_misplaced(const struct client *client, const struct fcgi_event *ev)
+{
+    const struct request *request = client->request;
+    if (ev->type == FCGI_PARAMS && request->params_done) {
+        return "PARAMS after their end";
+    }
+    if (ev->type == FCGI_STDIN && !request->params_done) {
+        return "STDIN before the params' end";
+    }
+    if (ev->type == FCGI_STDIN && request->stdin_done) {
+        return "STDIN after its end";
+    }
+    return NULL;
+}
+
+static const char *client_check_management(const struct fcgi_event *ev)
+{
+    return ev->type >= FCGI_BEGIN_REQUEST && ev->type <= FCGI_DATA ? "request id 0" : NULL;
+}
+
+/* What is wrong with a record, by its header alone; NULL if nothing is. */
+static const char *client_check(const struct client *client, const struct fcgi_event *ev)
+{
+    if (ev->id == FCGI_NULL_REQUEST_ID) {
+        return client_check_management(ev);
+    }
+    switch (ev->type) {
+    case FCGI_BEGIN_REQUEST:
+        return ev->length != sizeof(FCGI_BeginRequestBody) ? "wrong length" : NULL;
+    case FCGI_ABORT_REQUEST:
+        return NULL; /* may cross the answer, then it is nobody's */
+    case FCGI_PARAMS:
+    case FCGI_STDIN:
+        if (client_is_current(client, ev)) {
+            return client_misplaced(client, ev);
+        }
+        return client->leftover ? NULL : "no such request";
+    default:
+        return "a web server does not send this";
+    }
+}
+
+static void client_on_record(struct client *client, const struct fcgi_event *ev)
+{
+    const char *wrong = client_check(client, ev);
+    const struct request *request = client->request;
+    if (wrong != NULL) {
+        client_malformed(client, ev, wrong);
+    } else if (ev->type == FCGI_STDIN && ev->length > 0 && client_is_current(client, ev) &&
+               request->state != REQUEST_RUNNING) {
+        client->blocked |= CLIENT_BLOCK_QUEUED;
+    }
+}
+
+static void client_on_content(struct client *client, const struct fcgi_event *ev, struct gather *up)
+{
+    int current = client_is_current(client, ev);
+    int rc = 0;
+    if (ev->type == FCGI_PARAMS && current) {
+        rc = request_params(client->request, ev->data, ev->len);
+    } else if (ev->type == FCGI_STDIN && current) {
+        client->request->body += (long long)ev->len;
+        request_body(client->request, ev->data, ev->len, up);
+    } else if (ev->type == FCGI_BEGIN_REQUEST ||
+               (ev->type == FCGI_GET_VALUES && ev->id == FCGI_NULL_REQUEST_ID)) {
+        rc = buf_append(&client->assembled, ev->data, ev->len);
+        if (rc != 0) {
+            client_close(client, "no memory");
+        }
+        return;
+    }
+    if (rc != 0) {
+        client_params_failed(client, ev, rc);
+    }
+}
+
+static void client_on_management(struct client *client, const struct fcgi_event *ev)
+{
+    uint8_t record[FCGI_SHORT_RECORD];
+    if (ev->type == FCGI_GET_VALUES) {
+        client_get_values(client, ev);
+    } else {
+        fcgi_put_unknown_type(record, ev->type);
+        client_answer(client, record, sizeof(record));
+    }
+}
+
+static void client_on_record_end(struct client *client, const struct fcgi_event *ev)
+{
+    int current = client_is_current(client, ev);
+    if (ev->id == FCGI_NULL_REQUEST_ID) {
+        client_on_management(client, ev);
+    } else if (ev->type == FCGI_BEGIN_REQUEST) {
+        client_begin(client, ev);
+    } else if (ev->type == FCGI_ABORT_REQUEST && current) {
+        struct request *request = client->request;
+        uint8_t record[FCGI_SHORT_RECORD];
+        client->leftover |= !request->stdin_done;
+        client->request = NULL;
+        request_cancel(request, "the web server aborted it");
+        fcgi_put_end(record, ev->id, 0, FCGI_REQUEST_COMPLETE);
+        client_answer(client, record, sizeof(record));
+        if (!client->keep_conn && !client->closing) {
+            client_finish(client);
+        }
+    } else if (ev->type == FCGI_PARAMS && ev->length == 0 && current) {
+        client_params_end(client, ev);
+    } else if (ev->type == FCGI_STDIN && ev->length == 0 && current) {
+        client_stdin_end(client, ev);
+    }
+    buf_free(&client->assembled);
+}
+
+static void client_event(struct client *client, const struct fcgi_event *ev, struct gather *up)
+{
+    switch (ev->kind) {
+    case FCGI_EV_RECORD:
+        client_on_record(client, ev);
+        break;
+    case FCGI_EV_CONTENT:
+        client_on_content(client, ev, up);
+        break;
+    case FCGI_EV_END:
+        client_on_record_end(client, ev);
+        break;
+    case FCGI_EV_VERSION:
+        client_malformed(client, ev, "not version 1");
+        break;
+    case FCGI_EV_MORE:
+        break;
+    }
+}
+
+/* --- input ------------------------------------------------------------------------------------ */
+
+/* After a piece of input: what is to go upstream goes, and a body waits where it is. */
+static void client_settle(struct client *client, struct gather *up)
+{
+    struct request *request = client->request;
+    if (request == NULL) {
+        return;
+    }
+    if (request->state == REQUEST_RUNNING) {
+        request_flush(request, up);
+        if (request->upstream->stream.pending > 0 && !request->stdin_done) {
+            client->blocked |= CLIENT_BLOCK_UPLOAD;
+        }
+    } else if (request->params_done && !request->stdin_done) {
+        client->blocked |= CLIENT_BLOCK_QUEUED;
+    }
+}
+
+/* Works through input until it is used up or something blocks. Returns the bytes used. */
+static size_t client_consume(struct client *client, const uint8_t *data, size_t len)
+{
+    struct fcgi_event ev = {.kind = FCGI_EV_END};
+    struct gather up;
+    size_t done = 0;
+
+    gather_init(&up, NULL);
+    client->consuming = 1;
+    while (ev.kind != FCGI_EV_MORE && client->blocked == 0 && !client->finishing &&
+           !client->closing) {
+        const struct request *request = client->request;
+        done += fcgi_read(&client->reader, data + done, len - done, &ev);
+        client_event(client, &ev, &up);
+        if (client->request != request) {
+            gather_init(&up, NULL); /* no byte of one request's body may reach the next one */
+        }
+    }
+    if (!client->closing) {
+        client_settle(client, &up);
+    }
+    client->consuming = 0;
+    return done;
+}
+
+/* Works through what was held back, then reads on if nothing blocks. */
+static void client_pump(struct client *client)
+{
+    if (client->consuming || client->closing) {
+        return;
+    }
+    if (!client->finishing) {
+        struct buf held = client->held;
+        client->held = (struct buf){0};
+        size_t used = client_consume(client, held.data, held.len);
+        if (!client->closing && used < held.len &&
+            buf_append(&client->held, held.data + used, held.len - used) != 0) {
+            client_close(client, "no memory");
+        }
+        buf_free(&held);
+    }
+    client_update_reading(client);
+}
+
+static void client_on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf)
+{
+    struct client *client = stream->data;
+    if (nread < 0) {
+        client_close(client, nread == UV_EOF ? "the peer closed it" : "the peer broke it");
+        return;
+    }
+    if (nread == 0 || client->finishing) {
+        return; /* nothing, or what nobody wants any more */
+    }
+    size_t used = client_consume(client, (const uint8_t *)buf->base, (size_t)nread);
+    if (client->closing) {
+        return;
+    }
+    if (used < (size_t)nread &&
+        buf_append(&client->held, buf->base + used, (size_t)nread - used) != 0) {
+        client_close(client, "no memory");
+        return;
+    }
+    client_update_reading(client);
+}
+
+void client_request_runs(struct client *client)
+{
+    client->blocked &= ~(unsigned)CLIENT_BLOCK_QUEUED;
+    client_pump(client);
+}
+
+void client_upload_drained(struct client *client)
+{
+    client_unblock(client, CLIENT_BLOCK_UPLOAD);
+}
+
+/* --- connections ------------------------------------------------------------------------------ */
+
+int client_accept(struct pool *pool, uv_stream_t *listener)
+{
+    struct client *client = calloc(1, sizeof(*client));
+    if (client == NULL) {
+        return UV_ENOMEM;
+    }
+    int rc =
+        stream_init(&client->stream, pool->loop, &pool->options->listen, client, client_on_drained);
+    if (rc != 0) {
+        free(client);
+        return rc;
+    }
+    client->handles = 1;
+    client->pool = pool;
+    client->id = ++pool->last_client_id;
+    DL_APPEND(pool->clients, client);
+    rc = uv_accept(listener, &client->stream.io.stream);
+    if (rc != 0) {
+        client_close(client, "not accepted");
+        return rc;
+    }
+    if (!address_is_unix(&pool->options->listen)) {
+        uv_tcp_nodelay(&client->stream.io.tcp, 1);
+    }
+    client_update_reading(client);
+    return 0;
+}
+
+void client_drain(struct client *client)
+{
+    if (client->request == NULL && fcgi_reader_idle(&client->reader) && !client->finishing) {
+        client_finish(client);
+    } else if (client->linger != NULL) {
+        client_close(client, "deferd ends");
+    }
+}
