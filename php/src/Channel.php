@@ -1,0 +1,160 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Deferd;
+
+/**
+ * The way from this request to its client and to deferd: ends the response, then carries the reports.
+ *
+ * Behind deferd, the marker ends the response: everything printed before it goes to the client, everything after
+ * it to deferd alone (docs/protocol.md). One response has one end, so there is one channel in a request.
+ *
+ * @internal
+ */
+final class Channel
+{
+    /** On these nobody waits for a response, and a test that runs the application reads its output buffers. */
+    private const CONSOLES = ['cli', 'phpdbg', 'embed'];
+
+    private static ?self $current = null;
+
+    private ResponseState $state = ResponseState::Open;
+    private string $pending = '';
+
+    /**
+     * @param string|null $token what the marker takes to be deferd's; null without deferd
+     */
+    public function __construct(private readonly ?string $token)
+    {
+    }
+
+    public static function current(): self
+    {
+        return self::$current ??= new self(self::takeToken());
+    }
+
+    /**
+     * Ends the response. Behind deferd the marker waits for the next flush(), so that it can share a write with the
+     * first reports.
+     *
+     * @param bool $atExit whether the main code is over; before that, the output buffers of a console program are
+     *                     left alone
+     */
+    public function finish(bool $atExit): void
+    {
+        if ($this->state !== ResponseState::Open) {
+            return;
+        }
+        // A session that stays open keeps the next request of the same visitor waiting.
+        self::closeSession();
+        // A client, or a deferd, that went away must not end the deferred work at the next write.
+        if (function_exists('ignore_user_abort')) {
+            ignore_user_abort(true);
+        }
+        if ($this->token === null && !$atExit && in_array(PHP_SAPI, self::CONSOLES, true)) {
+            return;
+        }
+        $ended = OutputBuffers::end();
+        if ($ended && $this->token !== null) {
+            $this->pending .= "\x1EDEFERD/1 END {$this->token}\n";
+            $this->state = ResponseState::Marked;
+        } elseif (self::finishNatively()) {
+            $this->state = ResponseState::Closed;
+        } else {
+            OutputBuffers::flush();
+            flush();
+        }
+    }
+
+    /**
+     * Whether the client has the complete response, after the next flush().
+     */
+    public function finished(): bool
+    {
+        return $this->state !== ResponseState::Open;
+    }
+
+    /**
+     * Whether reports have a reader: deferd has, or gets with the next flush(), the marker.
+     */
+    public function reports(): bool
+    {
+        return $this->state === ResponseState::Marked;
+    }
+
+    /**
+     * Makes way for reports, in case the main code went on after the marker. What it left in output buffers has no
+     * reader.
+     */
+    public function resume(): void
+    {
+        if ($this->state === ResponseState::Marked) {
+            OutputBuffers::dropAbove(0);
+            $this->freshLine();
+        }
+    }
+
+    /**
+     * Starts a new line, in case somebody else printed something since the last flush().
+     */
+    public function freshLine(): void
+    {
+        if ($this->state === ResponseState::Marked && $this->pending === '') {
+            $this->pending = "\n";
+        }
+    }
+
+    /**
+     * Adds to what the next flush() writes. Only when reports() says so.
+     */
+    public function write(string $bytes): void
+    {
+        $this->pending .= $bytes;
+    }
+
+    public function flush(): void
+    {
+        if ($this->pending !== '') {
+            $bytes = $this->pending;
+            $this->pending = '';
+            // The echo also sends the headers, which flush() alone does not do before PHP 8.4.
+            echo $bytes;
+            flush();
+        }
+    }
+
+    /**
+     * deferd sends the token as a FastCGI param (docs/protocol.md). getenv() reads the params under these SAPIs, and
+     * a request header cannot forge one: it arrives as HTTP_…. Pages that print $_SERVER need not show it.
+     */
+    private static function takeToken(): ?string
+    {
+        if (!in_array(PHP_SAPI, ['fpm-fcgi', 'cgi-fcgi'], true)) {
+            return null;
+        }
+        $token = getenv('DEFERD_TOKEN');
+        unset($_SERVER['DEFERD_TOKEN'], $_ENV['DEFERD_TOKEN']);
+
+        return is_string($token) && preg_match('/\A[0-9a-f]{32}\z/', $token) === 1 ? $token : null;
+    }
+
+    private static function closeSession(): void
+    {
+        if (function_exists('session_status') && session_status() === PHP_SESSION_ACTIVE) {
+            Attempt::to('write the session', session_write_close(...));
+        }
+    }
+
+    private static function finishNatively(): bool
+    {
+        foreach (['fastcgi_finish_request', 'litespeed_finish_request'] as $name) {
+            // Only PHP's own function: one written in PHP may come back to us.
+            if (function_exists($name) && (new \ReflectionFunction($name))->isInternal()) {
+                return Attempt::to('end the response', $name(...)) === true;
+            }
+        }
+
+        return false;
+    }
+}
