@@ -32,3 +32,110 @@ $(BUILD)/%.o: %.c
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 -include $(OBJ:.o=.d)
+
+# --- tests ------------------------------------------------------------------------------------
+
+SANITIZE  := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+UNIT      := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
+FUZZ      := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_TIME ?= 10
+PYTEST    := $(PYTHON) -B -m pytest -p no:cacheprovider
+
+.PHONY: test
+test: deps ## run all tests: units, PHP, integration, and once more under ASan and UBSan
+	$(MAKE) all
+	$(MAKE) unit
+	$(MAKE) unit-valgrind
+	$(MAKE) php
+	$(MAKE) integration
+	$(MAKE) asan
+
+.PHONY: unit
+unit: $(UNIT) ## run the C unit tests
+	@set -e; for test in $(UNIT); do ./$$test; done
+
+.PHONY: unit-valgrind
+unit-valgrind: $(UNIT) # the same under valgrind
+	@set -e; for test in $(UNIT); do \
+	    echo "valgrind $$test"; \
+	    valgrind -q --error-exitcode=9 --leak-check=full --show-leak-kinds=all \
+	        --errors-for-leak-kinds=all ./$$test; done
+
+$(BUILD)/tests/unit/%: tests/unit/%.c $(CORE)
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) -Itests/unit $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
+
+.PHONY: php
+php: ## run the PHP package's tests
+	cd php && phpunit --do-not-cache-result
+
+.PHONY: integration
+integration: all ## run the tests with real nginx and php-fpm
+	DEFERD_BIN=$(abspath $(BUILD)/deferd) $(PYTEST) tests/integration
+
+.PHONY: asan
+asan: ## run units and integration tests under ASan and UBSan
+	$(MAKE) BUILD=$(BUILD)/asan CFLAGS="-O1 -g $(SANITIZE)" all unit
+	DEFERD_BIN=$(abspath $(BUILD)/asan/deferd) DEFERD_SANITIZED=1 $(PYTEST) tests/integration
+
+.PHONY: fuzz
+fuzz: $(FUZZ) ## run each fuzzer for FUZZ_TIME seconds (needs clang)
+	@set -e; for fuzz in $(FUZZ); do \
+	    echo "$$fuzz"; ./$$fuzz -max_total_time=$(FUZZ_TIME) -artifact_prefix=$(BUILD)/; done
+
+$(BUILD)/tests/fuzz/%: tests/fuzz/%.c $(filter-out src/process/main.c,$(SRC))
+	@mkdir -p $(@D)
+	clang $(CPPFLAGS) -O1 -g -std=c17 -D_GNU_SOURCE \
+	    -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -o $@ $^ $(LDLIBS)
+
+.PHONY: bench
+bench: all ## compare throughput with and without deferd
+	$(PYTHON) -B tests/bench/hello.py
+
+.PHONY: demo
+demo: deps ## see it work: responses at once, callbacks behind them (KEEP=1 leaves it running)
+	$(MAKE) all
+	$(PYTHON) -B tests/demo/demo.py $(if $(KEEP),--keep)
+
+# --- code ---------------------------------------------------------------------------------------
+
+C_FILES := $(SRC) $(wildcard include/deferd/*.h tests/unit/*.[ch] tests/fuzz/*.[ch])
+
+.PHONY: format
+format: ## format the C code
+	clang-format -i $(C_FILES)
+
+.PHONY: tidy
+tidy: ## static analysis: clang-format, clang-tidy, cppcheck
+	clang-format --dry-run -Werror $(C_FILES)
+	clang-tidy --quiet --warnings-as-errors='*' $(SRC) -- $(CPPFLAGS) -std=c17 -D_GNU_SOURCE
+	cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr \
+	    --suppress=missingIncludeSystem --error-exitcode=1 -Iinclude -D_GNU_SOURCE src
+
+# --- the system -----------------------------------------------------------------------------------
+
+# What a Debian machine needs to build deferd and to run its demo and tests.
+PACKAGES := gcc make pkg-config libuv1-dev libjansson-dev uthash-dev \
+            libfcgi-dev libfcgi-bin libcmocka-dev valgrind \
+            nginx-light php-cli php-fpm php-xml php-mbstring php-slim php-pimple phpunit \
+            python3 python3-pytest curl wrk
+
+.PHONY: deps
+deps: ## install what is missing, with apt-get
+	@PACKAGES="$(PACKAGES)" sh tests/deps.sh
+
+.PHONY: install
+install: all ## install under PREFIX (/usr/local), below DESTDIR
+	install -D -m 755 $(BUILD)/deferd $(DESTDIR)$(PREFIX)/sbin/deferd
+	install -D -m 644 docs/man/deferd.8 $(DESTDIR)$(PREFIX)/share/man/man8/deferd.8
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/deferd README.md LICENSE docs/protocol.md
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/deferd/nginx nginx/*.conf
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf $(BUILD)
+
+.PHONY: help
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | \
+	    awk -F'|' '{ printf "%-16s%s\n", $$1, $$2 }'

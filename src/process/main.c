@@ -6,6 +6,7 @@
 #include "deferd/pool.h"
 #include "deferd/server.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -119,9 +120,26 @@ static void process_end(struct process *process)
     uv_loop_close(&process->loop);
 }
 
+/* A socket must never get the number of a standard stream: the log would be written into it. */
+static int process_fill_standard_streams(void)
+{
+    int fd;
+    do {
+        fd = open("/dev/null", O_RDWR);
+    } while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd < 0) {
+        return -1;
+    }
+    close(fd);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     static struct process process;
+    if (process_fill_standard_streams() != 0) {
+        return EXIT_FAILURE;
+    }
     enum options_result result = options_parse(&process.options, argc, argv);
     if (result != OPTIONS_RUN) {
         return result == OPTIONS_DONE ? EXIT_SUCCESS : EXIT_FAILURE;

@@ -94,8 +94,8 @@ void pool_forget(struct pool *pool, struct request *request)
 
 void pool_drain(struct pool *pool)
 {
-    struct client *client;
-    struct client *next;
+    struct client *client = NULL;
+    struct client *next = NULL;
     pool->draining = 1;
     if (pool->server != NULL) {
         server_close(pool->server);

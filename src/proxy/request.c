@@ -135,7 +135,7 @@ static int request_split_params(struct request *request)
     size_t len = request->head.len - REQUEST_PREFIX;
     struct buf head = {0};
     int rc = buf_reserve(&head, REQUEST_PREFIX + len + len / 32768 * FCGI_HEADER_LEN +
-                                    2 * FCGI_HEADER_LEN + REQUEST_SUFFIX);
+                                    FCGI_SHORT_RECORD + REQUEST_SUFFIX);
     head.len = FCGI_SHORT_RECORD;
     while (rc == 0 && len > 0) {
         size_t n = params_fit(data, len, FCGI_MAX_LENGTH);

@@ -97,7 +97,7 @@ static void gather_make_room(struct gather *gather)
 static void gather_push(struct gather *gather, const void *data, size_t len)
 {
     /* libuv's buffers are not const, but a write only reads them. */
-    gather->bufs[gather->bufs_used++] = uv_buf_init((char *)(uintptr_t)data, (unsigned)len);
+    gather->bufs[gather->bufs_used++] = uv_buf_init((char *)data, (unsigned)len);
 }
 
 void gather_bytes(struct gather *gather, const void *data, size_t len)

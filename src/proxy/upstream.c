@@ -32,9 +32,14 @@ void upstream_close(struct upstream *upstream)
     }
 }
 
-static void upstream_malformed(struct upstream *upstream, const struct fcgi_event *ev)
+static void upstream_malformed(struct upstream *upstream, const struct fcgi_event *ev,
+                               struct gather *down)
 {
     char why[128];
+    struct client *client = upstream->request->client;
+    if (client != NULL && client_flush(client, down) != 0) {
+        return; /* what came before is good; but nobody is left to have it */
+    }
     if (ev->kind == FCGI_EV_VERSION) {
         snprintf(why, sizeof(why), "sent bytes that are no FastCGI version 1");
     } else {
@@ -77,7 +82,7 @@ static void upstream_event(struct upstream *upstream, const struct fcgi_event *e
     switch (ev->kind) {
     case FCGI_EV_RECORD:
         if (!upstream_expects(ev)) {
-            upstream_malformed(upstream, ev);
+            upstream_malformed(upstream, ev, down);
         }
         break;
     case FCGI_EV_CONTENT:
@@ -91,7 +96,7 @@ static void upstream_event(struct upstream *upstream, const struct fcgi_event *e
         }
         break;
     case FCGI_EV_VERSION:
-        upstream_malformed(upstream, ev);
+        upstream_malformed(upstream, ev, down);
         break;
     case FCGI_EV_MORE:
         break;
