@@ -18,7 +18,8 @@ int response_stdout(struct request *request, const uint8_t *data, size_t len, st
 /* Content of a STDERR record. */
 void response_stderr(struct request *request, const uint8_t *data, size_t len, struct gather *down);
 
-/* The application ended without a marker: what was held back goes to the client. */
+/* The application ended without a marker: what looked like the beginning of one goes to the
+ * client. */
 void response_end(struct request *request, struct gather *down);
 
 #endif

@@ -420,6 +420,22 @@ static void request_deferral_ended(struct request *request, int end_request)
     request_close(request, deferral_outcome_name(outcome));
 }
 
+static const char *request_end_reason(uint8_t protocol_status)
+{
+    switch (protocol_status) {
+    case FCGI_REQUEST_COMPLETE:
+        return "ended the request";
+    case FCGI_CANT_MPX_CONN:
+        return "refused the request (CANT_MPX_CONN)";
+    case FCGI_OVERLOADED:
+        return "refused the request (OVERLOADED)";
+    case FCGI_UNKNOWN_ROLE:
+        return "refused the request (UNKNOWN_ROLE)";
+    default:
+        return "refused the request (unknown protocol status)";
+    }
+}
+
 void request_upstream_end(struct request *request, uint32_t app_status, uint8_t protocol_status,
                           struct gather *down)
 {
@@ -428,6 +444,12 @@ void request_upstream_end(struct request *request, uint32_t app_status, uint8_t 
         return;
     }
     struct client *client = request->client;
+    if (!request->cgi_done) {
+        if (client_flush(client, down) == 0) {
+            request_upstream_lost(request, request_end_reason(protocol_status));
+        }
+        return;
+    }
     response_end(request, down);
     gather_end_request(down, request->fcgi_id, app_status, protocol_status);
     request->answered = uv_hrtime();

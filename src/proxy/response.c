@@ -158,9 +158,6 @@ void response_stderr(struct request *request, const uint8_t *data, size_t len, s
 
 void response_end(struct request *request, struct gather *down)
 {
-    /* An incomplete header block goes out too: the web server says what is wrong with it, as it
-     * would without deferd. What is held of a marker follows in either case. */
-    response_emit(request, request->held.data, request->held.len, down);
     response_emit(request, request->marker.bytes, request->marker.matched, down);
     request->marker.matched = 0;
 }
