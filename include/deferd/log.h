@@ -40,4 +40,7 @@ void log_flush(void);
  * become \xHH. Writes at most size bytes, terminated; a longer text is cut. Returns out. */
 const char *log_escape(char *out, size_t size, const void *data, size_t len);
 
+/* The same for a text that stands without quotes: blanks become \x20 too. */
+const char *log_escape_word(char *out, size_t size, const void *data, size_t len);
+
 #endif

@@ -104,13 +104,14 @@ void log_line(enum log_level level, const char *format, ...)
     }
 }
 
-const char *log_escape(char *out, size_t size, const void *data, size_t len)
+static const char *log_escape_from(char *out, size_t size, const void *data, size_t len,
+                                   unsigned char first)
 {
     static const char hex[] = "0123456789ABCDEF";
     const unsigned char *p = data;
     size_t at = 0;
     for (size_t i = 0; i < len; i++) {
-        int plain = p[i] >= 0x20 && p[i] < 0x7f && p[i] != '"' && p[i] != '\\';
+        int plain = p[i] >= first && p[i] < 0x7f && p[i] != '"' && p[i] != '\\';
         if (at + (plain ? 1 : 4) >= size) {
             break;
         }
@@ -125,4 +126,14 @@ const char *log_escape(char *out, size_t size, const void *data, size_t len)
     }
     out[at] = '\0';
     return out;
+}
+
+const char *log_escape(char *out, size_t size, const void *data, size_t len)
+{
+    return log_escape_from(out, size, data, len, 0x20);
+}
+
+const char *log_escape_word(char *out, size_t size, const void *data, size_t len)
+{
+    return log_escape_from(out, size, data, len, 0x21);
 }

@@ -288,7 +288,7 @@ static void request_log(const struct request *request, const char *outcome)
     if (deferral->pid != 0) {
         snprintf(pid, sizeof(pid), "%lld", deferral->pid);
     }
-    log_escape(method, sizeof(method), request->method.data, request->method.len);
+    log_escape_word(method, sizeof(method), request->method.data, request->method.len);
     log_escape(uri, sizeof(uri), request->uri.data, request->uri.len);
     log_line(LOG_NOTICE,
              "request=%llu method=%s uri=\"%s\" status=%s queue_ms=%.3f response_ms=%.3f "
