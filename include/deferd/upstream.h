@@ -32,6 +32,10 @@ int upstream_open(struct pool *pool, struct request *request, struct upstream **
 void upstream_pause(struct upstream *upstream);
 void upstream_resume(struct upstream *upstream);
 
+/* No more of the request's body will come: ends it early, so that the worker does not wait for the
+ * rest (fact 14). */
+void upstream_cut_body(struct upstream *upstream);
+
 /* Closes and frees the connection; its request hears nothing more. */
 void upstream_close(struct upstream *upstream);
 

@@ -395,6 +395,9 @@ void request_answered(struct request *request, struct gather *down)
     down->to = NULL;
     /* A worker that is paused for a slow client must not be so for its deferred work. */
     upstream_resume(request->upstream);
+    if (!request->stdin_sent) {
+        upstream_cut_body(request->upstream);
+    }
     buf_free(&request->held);
     request_shed_head(request);
 }

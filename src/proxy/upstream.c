@@ -247,3 +247,19 @@ void upstream_resume(struct upstream *upstream)
         uv_read_start(&upstream->stream.io.stream, upstream_on_alloc, upstream_on_read);
     }
 }
+
+static void upstream_on_shutdown(uv_shutdown_t *shutdown, int status)
+{
+    (void)status;
+    free(shutdown);
+}
+
+void upstream_cut_body(struct upstream *upstream)
+{
+    uv_shutdown_t *shutdown = malloc(sizeof(*shutdown));
+    if (shutdown != NULL &&
+        uv_shutdown(shutdown, &upstream->stream.io.stream, upstream_on_shutdown) != 0) {
+        free(shutdown);
+    }
+    upstream->broken = 1;
+}
