@@ -25,11 +25,13 @@ CORE := $(filter-out $(BUILD)/src/process/main.o,$(OBJ))
 all: $(BUILD)/deferd ## build build/deferd
 
 $(BUILD)/deferd: $(OBJ)
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	@echo "  link $@"
+	@$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+	@echo "  cc   $<"
+	@$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 -include $(OBJ:.o=.d)
 
@@ -63,7 +65,8 @@ unit-valgrind: $(UNIT) # the same under valgrind
 
 $(BUILD)/tests/unit/%: tests/unit/%.c $(CORE)
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) -Itests/unit $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
+	@echo "  cc   $<"
+	@$(CC) $(CPPFLAGS) -Itests/unit $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 
 .PHONY: php
 php: ## run the PHP package's tests
@@ -85,7 +88,8 @@ fuzz: $(FUZZ) ## run each fuzzer for FUZZ_TIME seconds (needs clang)
 
 $(BUILD)/tests/fuzz/%: tests/fuzz/%.c $(filter-out src/process/main.c,$(SRC))
 	@mkdir -p $(@D)
-	clang $(CPPFLAGS) -O1 -g -std=c17 -D_GNU_SOURCE \
+	@echo "  cc   $<"
+	@clang $(CPPFLAGS) -O1 -g -std=c17 -D_GNU_SOURCE \
 	    -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -o $@ $^ $(LDLIBS)
 
 .PHONY: bench

@@ -57,13 +57,16 @@ static void deferral_finish(struct deferral *deferral, const struct report *repo
     if ((unsigned long long)report->task >= deferral->total) {
         return;
     }
-    if (task != NULL) {
-        if (task->state > TASK_RUNNING) {
+    if (task == NULL) {
+        /* Which of the nameless ones it is cannot be told: there are not more ends than of them. */
+        if (deferral->nameless >= deferral->total - deferral->named) {
             return;
         }
-        task->state = state;
-    } else if (deferral->done + deferral->failed + deferral->skipped >= deferral->total) {
+        deferral->nameless++;
+    } else if (task->state > TASK_RUNNING) {
         return;
+    } else {
+        task->state = state;
     }
     (*count)++;
 }
@@ -93,6 +96,7 @@ static void deferral_apply(struct deferral *deferral, const struct report *repor
         deferral_finish(deferral, report, TASK_DONE, &deferral->done);
         break;
     case REPORT_FAIL:
+        deferral->any_fail = 1;
         deferral_finish(deferral, report, TASK_FAILED, &deferral->failed);
         events->failed(events->arg, task != NULL ? task->name : "unnamed", report->text);
         break;
@@ -143,7 +147,7 @@ void deferral_feed(struct deferral *deferral, const uint8_t *data, size_t len,
 enum outcome deferral_outcome(const struct deferral *deferral, int end_request)
 {
     if (deferral->ended) {
-        return deferral->failed > 0 ? OUTCOME_FAILED : OUTCOME_COMPLETED;
+        return deferral->any_fail ? OUTCOME_FAILED : OUTCOME_COMPLETED;
     }
     return end_request && !deferral->reported ? OUTCOME_UNREPORTED : OUTCOME_LOST;
 }

@@ -60,8 +60,12 @@ size_t lines_next(struct lines *lines, const uint8_t *data, size_t len, size_t m
         }
         return used;
     }
+    /* Too long: give out its beginning, as much of it as there is room for. */
     lines->skipping = lf == NULL;
     ev->kind = LINES_LONG;
+    if (held && total > max) {
+        lines_hold(lines, data, max - 1 - lines->len);
+    }
     ev->data = held ? lines->held : (const char *)data;
     ev->len = held ? lines->len : part;
     lines->len = 0;

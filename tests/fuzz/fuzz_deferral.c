@@ -1,0 +1,140 @@
+/*
+ * A deferred phase: fed in any pieces it comes to the same as fed whole, and its counts add up. So
+ * that the fuzzer gets there, bytes from 0x80 on stand for parts of reports, some of them repeated.
+ */
+#include "deferd/deferral.h"
+#include "fuzz.h"
+
+#define STREAM_MAX 65536
+#define REPEAT     600 /* more than DEFERRAL_TASKS_MAX */
+
+static const struct part {
+    const char *text;
+    size_t times;
+} parts[] = {
+    {"\n", 1},
+    {"{\"event\":\"begin\",\"pid\":7,\"tasks\":[\"a\",\"b\"]}\n", 1},
+    {"{\"event\":\"begin\",\"tasks\":[]}\n", 1},
+    {"{\"event\":\"add\",\"tasks\":[\"c\"]}\n", 1},
+    {"{\"event\":\"add\",\"tasks\":[\"many\"]}\n", REPEAT},
+    {"{\"event\":\"start\",\"task\":0}\n", 1},
+    {"{\"event\":\"done\",\"task\":0,\"ms\":1}\n", 1},
+    {"{\"event\":\"done\",\"task\":1,\"ms\":1}\n", 1},
+    {"{\"event\":\"fail\",\"task\":1,\"error\":\"E\"}\n", 1},
+    {"{\"event\":\"skip\",\"task\":2,\"why\":\"s\"}\n", 1},
+    {"{\"event\":\"done\",\"task\":599}\n", 1},
+    {"{\"event\":\"done\",\"task\":600}\n", REPEAT},
+    {"{\"event\":\"fail\",\"task\":513}\n", REPEAT},
+    {"{\"event\":\"skip\",\"task\":511}\n", REPEAT},
+    {"{\"event\":\"end\"}\n", 1},
+    {"{\"event\":\"", 1},
+    {"\"task\":", 1},
+    {"long ", 1000},
+    {"x", REPEAT},
+};
+
+static size_t expand(const uint8_t *data, size_t len, uint8_t *out)
+{
+    size_t made = 0;
+    for (size_t i = 0; i < len; i++) {
+        if (data[i] < 0x80) {
+            if (made < STREAM_MAX) {
+                out[made++] = data[i];
+            }
+            continue;
+        }
+        const struct part *part = &parts[(data[i] & 0x7f) % (sizeof(parts) / sizeof(parts[0]))];
+        size_t n = strlen(part->text);
+        for (size_t j = 0; j < part->times && made + n <= STREAM_MAX; j++) {
+            memcpy(out + made, part->text, n);
+            made += n;
+        }
+    }
+    return made;
+}
+
+/* What was called back, as a checksum. */
+struct calls {
+    uint64_t sum;
+    size_t strays;
+    size_t failures;
+};
+
+static void calls_add(struct calls *calls, const char *data, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        calls->sum = (calls->sum ^ (uint8_t)data[i]) * 1099511628211u;
+    }
+}
+
+static void on_stray(void *arg, const char *line, size_t len)
+{
+    struct calls *calls = arg;
+    fuzz_assert(len <= 256);
+    calls->strays++;
+    calls_add(calls, line, len);
+}
+
+static void on_failed(void *arg, const char *task, const char *error)
+{
+    struct calls *calls = arg;
+    calls->failures++;
+    calls_add(calls, task, strlen(task) + 1);
+    calls_add(calls, error, strlen(error) + 1);
+}
+
+static void check_counts(const struct deferral *deferral, const struct calls *calls)
+{
+    char names[256];
+    size_t open = 0;
+    size_t ended = deferral->done + deferral->failed + deferral->skipped;
+    for (size_t i = 0; i < deferral->named; i++) {
+        open += deferral->tasks[i]->state <= TASK_RUNNING;
+    }
+    fuzz_assert(ended <= deferral->total);
+    fuzz_assert(deferral->named <= deferral->total && deferral->named <= DEFERRAL_TASKS_MAX);
+    fuzz_assert(deferral_unfinished(deferral, names, sizeof(names)) == deferral->total - ended);
+    fuzz_assert(open <= deferral->total - ended);
+    fuzz_assert(strlen(names) < sizeof(names) && (names[0] == '\0' || open > 0));
+    fuzz_assert(deferral->stray == calls->strays);
+    fuzz_assert(!deferral->ended || deferral->reported);
+    fuzz_assert((deferral_outcome(deferral, 1) == OUTCOME_FAILED) ==
+                (deferral->ended && calls->failures > 0));
+}
+
+static int counted_alike(const struct deferral *a, const struct deferral *b)
+{
+    return a->total == b->total && a->named == b->named && a->done == b->done &&
+           a->failed == b->failed && a->skipped == b->skipped && a->stray == b->stray &&
+           a->pid == b->pid && a->reported == b->reported && a->ended == b->ended;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static uint8_t expanded[STREAM_MAX];
+    struct fuzz_pieces stream;
+    struct calls calls = {0};
+    struct calls whole_calls = {0};
+    struct deferral deferral = {0};
+    struct deferral whole = {0};
+    if (fuzz_pieces_open(&stream, data, size) != 0) {
+        return 0;
+    }
+    stream.len = expand(stream.data, stream.len, expanded);
+    stream.data = expanded;
+    if (stream.len > 8192) {
+        stream.most *= 64;
+    }
+    while (fuzz_pieces_next(&stream)) {
+        deferral_feed(&deferral, stream.piece, stream.piece_len,
+                      &(struct deferral_events){on_stray, on_failed, &calls});
+    }
+    deferral_feed(&whole, stream.data, stream.len,
+                  &(struct deferral_events){on_stray, on_failed, &whole_calls});
+    check_counts(&deferral, &calls);
+    fuzz_assert(counted_alike(&deferral, &whole));
+    fuzz_assert(calls.sum == whole_calls.sum && calls.strays == whole_calls.strays);
+    deferral_free(&deferral);
+    deferral_free(&whole);
+    return 0;
+}

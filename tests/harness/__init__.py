@@ -1,0 +1,33 @@
+"""Everything a test, a demo or a benchmark needs around a running deferd.
+
+A FastCGI codec and the two ends of a FastCGI connection (a client in nginx's
+place, a peer in php-fpm's), and the real programs: deferd, php-fpm, nginx.
+Nothing in here knows pytest. Everything started here lives in a Workspace and
+is gone when its `with` block ends, also when the block fails.
+"""
+
+from .address import Address
+from .background import Background
+from .client import FcgiClient, Response
+from .daemon import Deferd
+from .fpm import Fpm
+from .gate import Gate
+from .nginx import Nginx
+from .peer import FcgiPeer
+from .waiting import DeadlinePassed, wait_until
+from .workspace import Workspace
+
+__all__ = [
+    "Address",
+    "Background",
+    "DeadlinePassed",
+    "Deferd",
+    "FcgiClient",
+    "FcgiPeer",
+    "Fpm",
+    "Gate",
+    "Nginx",
+    "Response",
+    "Workspace",
+    "wait_until",
+]

@@ -1,0 +1,6 @@
+<?php
+
+// The simplest application: no deferred work.
+
+header('X-Pid: ' . getmypid());
+echo "hello\n";

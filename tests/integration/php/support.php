@@ -1,0 +1,17 @@
+<?php
+
+// What the scripts share.
+
+/** Waits until the test opens the gate named in the query. */
+function wait_for_gate(): void
+{
+    $gate = fopen($_GET['gate'], 'r');
+    flock($gate, LOCK_SH);
+    fclose($gate);
+}
+
+/** Appends a line to the file named in the query. */
+function mark(string $line): void
+{
+    file_put_contents($_GET['marks'], $line . "\n", FILE_APPEND | LOCK_EX);
+}

@@ -1,0 +1,75 @@
+"""Many clients at once through nginx: every answer is right, and every callback runs exactly once."""
+
+import re
+import shutil
+import signal
+import subprocess
+from collections import Counter
+
+import pytest
+from harness.daemon import sanitized
+
+
+def wrk(nginx, uri, clients, seconds):
+    """What wrk counted: requests, and answers other than 2xx or 3xx and socket errors."""
+    program = shutil.which("wrk")
+    assert program, "wrk is not installed"
+    result = subprocess.run([program, "-t2", f"-c{clients}", f"-d{seconds}s", "--timeout", "10s",
+                             nginx.url + uri], capture_output=True, text=True, timeout=seconds + 20, check=True)
+    requests = int(re.search(r"(\d+) requests in", result.stdout)[1])
+    errors = re.search(r"Non-2xx.*|Socket errors.*", result.stdout)
+    return requests, errors and errors[0]
+
+
+def end_gracefully(nginx):
+    """nginx finishes what it has begun."""
+    nginx.signal(signal.SIGQUIT)
+    nginx.wait()
+
+
+# nginx gives a request up when wrk leaves at the end; here it is to finish them, so that the sums agree.
+PATIENT = {"location": "fastcgi_ignore_client_abort on;\n"}
+
+
+@pytest.mark.time_limit(60)
+def test_every_registered_callback_runs_exactly_once(start_site, start_fpm, workspace):
+    site = start_site(start_fpm(workers=16), PATIENT)
+    requests, errors = wrk(site.nginx, f"/load.php?marks={workspace.path('marks')}", 64, 3)
+    assert errors is None
+    assert requests > (10 if sanitized() else 500)
+    assert site.deferd.stop(30.0) == 0
+    counted = Counter(line.partition(" ")[0] for line in workspace.lines("marks"))
+    registered = {line.split()[1] for line in workspace.lines("marks") if line.startswith("registered")}
+    ran = {line.split()[1] for line in workspace.lines("marks") if line.startswith("ran")}
+    assert registered == ran
+    assert counted["registered"] == counted["ran"] == len(registered)
+    assert len(registered) >= requests
+    outcomes = Counter(request.outcome for request in site.deferd.requests)
+    assert outcomes == {"completed": len(registered)}
+    assert all(request.done == 1 for request in site.deferd.requests)
+
+
+@pytest.mark.time_limit(60)
+def test_plain_requests_under_load(start_site, start_fpm):
+    site = start_site(start_fpm(workers=16), PATIENT)
+    before = site.deferd.fds()
+    requests, errors = wrk(site.nginx, "/hello.php", 64, 2)
+    assert errors is None
+    assert requests > (100 if sanitized() else 2000)
+    end_gracefully(site.nginx)
+    site.deferd.wait_for_fds(before)
+    assert {request.outcome for request in site.deferd.wait_for_requests(requests)} == {"answered"}
+
+
+@pytest.mark.time_limit(60)
+def test_clients_that_leave_under_load(start_site, start_fpm, workspace):
+    """Three short runs, each torn off at its end: nothing stays behind, no slot is lost."""
+    site = start_site(start_fpm(workers=4))
+    before = site.deferd.fds()
+    for _ in range(3):
+        wrk(site.nginx, f"/load.php?marks={workspace.path('marks')}", 100, 1)
+    assert site.nginx.get("/hello.php").text == "hello\n"
+    site.nginx.end()
+    site.deferd.wait_for_fds(before)
+    outcomes = {request.outcome for request in site.deferd.requests}
+    assert outcomes <= {"completed", "client_gone", "answered"}
