@@ -43,10 +43,12 @@ struct deferral {
     size_t done;
     size_t failed;
     size_t skipped;
-    size_t stray;  /* lines that are no report */
-    long long pid; /* the worker's, 0 if unknown */
-    int reported;  /* any report came */
-    int ended;     /* the last report was end */
+    size_t nameless; /* tasks without a name that ended */
+    size_t stray;    /* lines that are no report */
+    long long pid;   /* the worker's, 0 if unknown */
+    int reported;    /* any report came */
+    int any_fail;    /* a fail came, also for a task that was never announced */
+    int ended;       /* the last report was end */
 };
 
 /* Called for each line that is no report (its first bytes, at most 256) and for each failure of a
