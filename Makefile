@@ -17,6 +17,11 @@ override CFLAGS += -std=c17 -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing
 CPPFLAGS += -Iinclude -DDEFERD_VERSION='"$(VERSION)"' $(shell pkg-config --cflags $(LIBS) 2>/dev/null)
 LDLIBS   += $(shell pkg-config --libs $(LIBS) 2>/dev/null)
 
+# Assertions are for debug builds: make DEBUG=1, or make asan.
+ifndef DEBUG
+CPPFLAGS += -DNDEBUG
+endif
+
 SRC  := $(wildcard src/*/*.c)
 OBJ  := $(SRC:%.c=$(BUILD)/%.o)
 CORE := $(filter-out $(BUILD)/src/process/main.o,$(OBJ))
@@ -78,7 +83,7 @@ integration: all ## run the tests with real nginx and php-fpm
 
 .PHONY: asan
 asan: ## run units and integration tests under ASan and UBSan
-	$(MAKE) BUILD=$(BUILD)/asan CFLAGS="-O1 -g $(SANITIZE)" all unit
+	$(MAKE) BUILD=$(BUILD)/asan DEBUG=1 CFLAGS="-O1 -g $(SANITIZE)" all unit
 	DEFERD_BIN=$(abspath $(BUILD)/asan/deferd) DEFERD_SANITIZED=1 $(PYTEST) tests/integration
 
 .PHONY: fuzz

@@ -43,7 +43,8 @@ struct client {
     uint8_t closing;
 };
 
-/* A connection from this listening stream, taken with uv_accept. Returns 0 or UV_E…. */
+/* Takes a connection from this listening stream. Returns 0; or UV_EMFILE beyond pool->max_conns or
+ * another UV_E…, then the connection is still the stream's. */
 int client_accept(struct pool *pool, uv_stream_t *listener);
 
 /* The current request moved on to RUNNING: its head and body may go upstream. */
@@ -65,5 +66,8 @@ void client_request_broke(struct client *client);
 
 /* Closes if there is no request; otherwise after it. */
 void client_drain(struct client *client);
+
+/* Some time after client_drain: closes if its request has still not come completely. */
+void client_expire(struct client *client);
 
 #endif

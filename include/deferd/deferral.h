@@ -63,6 +63,9 @@ struct deferral_events {
 void deferral_feed(struct deferral *deferral, const uint8_t *data, size_t len,
                    const struct deferral_events *events);
 
+/* The output's end: what came of a line without its LF is looked at too. */
+void deferral_end(struct deferral *deferral, const struct deferral_events *events);
+
 /* How the phase ended; end_request: with the application's END_REQUEST, not just with the end of
  * its connection. */
 enum outcome deferral_outcome(const struct deferral *deferral, int end_request);
@@ -70,7 +73,7 @@ enum outcome deferral_outcome(const struct deferral *deferral, int end_request);
 const char *deferral_outcome_name(enum outcome outcome);
 
 /* Writes the names of the tasks that are not done, failed or skipped, separated by ", ", into out,
- * terminated; ends in "…" if they do not fit. Returns how many such tasks there are. */
+ * terminated; ends in "..." if they do not fit. Returns how many such tasks there are. */
 size_t deferral_unfinished(const struct deferral *deferral, char *out, size_t size);
 
 void deferral_free(struct deferral *deferral);

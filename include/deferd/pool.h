@@ -32,13 +32,16 @@ struct pool {
     const struct pool_options *options; /* borrowed */
     struct server *server;              /* owned; NULL once draining */
     struct client *clients;             /* all connections of web servers */
-    struct request *requests;           /* all requests from their params' end to their own end */
-    struct request *queue;              /* those that wait for a slot, first come first */
-    unsigned busy;                      /* slots held */
+    uint64_t client_count;
+    struct request *requests; /* all requests from their params' end to their own end */
+    struct request *queue;    /* those that wait for a slot, first come first */
+    unsigned busy;            /* slots held */
     uint64_t last_request_id;
     uint64_t last_client_id;
-    uint64_t max_conns; /* what GET_VALUES answers */
+    uint64_t max_conns; /* connections of web servers at once; GET_VALUES tells it */
     uv_timer_t retry;   /* tries again to dispatch after the upstream's backlog was full */
+    uint64_t full_said; /* uv_now() of the last line about a full backlog */
+    uv_timer_t expire;  /* bounds the wait for half requests while draining */
     unsigned retry_ms;  /* its delay, 0 when the upstream was not full the last time */
     int dispatching;    /* a dispatch is under way further up the stack */
     int draining;       /* no new connections; those that are idle close */

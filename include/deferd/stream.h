@@ -17,6 +17,10 @@
 #include <stdint.h>
 #include <uv.h>
 
+/* Seconds after which a silent TCP peer is asked whether it is still there: one whose machine died
+ * must not hold a worker slot, or a descriptor, for ever. */
+#define STREAM_TCP_KEEPALIVE 60
+
 struct stream;
 
 /* status 0: all pending bytes are written; otherwise UV_E…: the peer is gone. */

@@ -13,6 +13,9 @@
 #include <unistd.h>
 #include <uv.h>
 
+/* Descriptors for everything but clients and workers. */
+#define PROCESS_FILES 32
+
 struct process {
     uv_loop_t loop;
     uv_signal_t terminate[2]; /* TERM, INT */
@@ -43,10 +46,13 @@ static void process_on_prepare(uv_prepare_t *prepare)
     log_flush();
 }
 
-/* Descriptors bound how many clients and workers there can be: take all that is allowed. */
-static uint64_t process_raise_files(void)
+/* Descriptors bound how many clients and workers there can be: takes all that is allowed. Returns
+ * how many clients fit, when each worker slot needs one too, and each client that waits with a body
+ * a second one. */
+static uint64_t process_raise_files(unsigned max_workers)
 {
     struct rlimit files;
+    uint64_t reserved = PROCESS_FILES + max_workers;
     if (getrlimit(RLIMIT_NOFILE, &files) != 0) {
         return 512;
     }
@@ -55,7 +61,7 @@ static uint64_t process_raise_files(void)
         setrlimit(RLIMIT_NOFILE, &files);
         getrlimit(RLIMIT_NOFILE, &files);
     }
-    return files.rlim_cur / 2;
+    return files.rlim_cur > 2 * reserved ? (files.rlim_cur - reserved) * 2 / 3 : files.rlim_cur / 4;
 }
 
 static int process_watch_signals(struct process *process)
@@ -94,7 +100,7 @@ static int process_start(struct process *process)
         log_line(LOG_ALERT, "cannot start: %s", uv_strerror(rc));
         return -1;
     }
-    process->pool.max_conns = process_raise_files();
+    process->pool.max_conns = process_raise_files(process->options.pool.max_workers);
     process->pool.server = server_open(&process->pool, err, sizeof(err));
     if (process->pool.server == NULL) {
         log_line(LOG_ALERT, "%s", err);
@@ -114,6 +120,12 @@ static void process_close_handle(uv_handle_t *handle, void *arg)
 /* Closes what only the process itself still has open. */
 static void process_end(struct process *process)
 {
+    /* The handles below take the signals' handlers with them. */
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigprocmask(SIG_BLOCK, &set, NULL);
     pool_free(&process->pool);
     uv_walk(&process->loop, process_close_handle, NULL);
     uv_run(&process->loop, UV_RUN_DEFAULT);

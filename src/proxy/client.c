@@ -13,10 +13,10 @@
 #include "deferd/request.h"
 #include "deferd/upstream.h"
 
-#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 #include <utlist.h>
 
@@ -89,6 +89,7 @@ static void client_close(struct client *client, const char *why)
     struct request *request = client->request;
     client->request = NULL;
     DL_DELETE(client->pool->clients, client);
+    client->pool->client_count--;
     client_unwatch(client);
     if (client->linger != NULL) {
         uv_close((uv_handle_t *)client->linger, client_on_linger_closed);
@@ -225,7 +226,7 @@ static void client_finish(struct client *client)
     client->finishing = 1;
     if (client->stream.pending > 0) {
         client->blocked |= CLIENT_BLOCK_OUTPUT;
-    } else if (client->leftover && !client->pool->draining) {
+    } else if (client->leftover) {
         client_linger(client);
     } else {
         client_close(client, "all is sent");
@@ -554,6 +555,9 @@ static void client_settle(struct client *client, struct gather *up)
 {
     struct request *request = client->request;
     if (request == NULL) {
+        if (client->pool->draining && !client->finishing && fcgi_reader_idle(&client->reader)) {
+            client_finish(client); /* what was half here when the drain began is complete */
+        }
         return;
     }
     if (request->state == REQUEST_RUNNING) {
@@ -647,6 +651,9 @@ void client_upload_drained(struct client *client)
 
 int client_accept(struct pool *pool, uv_stream_t *listener)
 {
+    if (pool->client_count >= pool->max_conns) {
+        return UV_EMFILE;
+    }
     struct client *client = calloc(1, sizeof(*client));
     if (client == NULL) {
         return UV_ENOMEM;
@@ -661,6 +668,7 @@ int client_accept(struct pool *pool, uv_stream_t *listener)
     client->pool = pool;
     client->id = ++pool->last_client_id;
     DL_APPEND(pool->clients, client);
+    pool->client_count++;
     rc = uv_accept(listener, &client->stream.io.stream);
     if (rc != 0) {
         client_close(client, "not accepted");
@@ -668,16 +676,32 @@ int client_accept(struct pool *pool, uv_stream_t *listener)
     }
     if (!address_is_unix(&pool->options->listen)) {
         uv_tcp_nodelay(&client->stream.io.tcp, 1);
+        uv_tcp_keepalive(&client->stream.io.tcp, 1, STREAM_TCP_KEEPALIVE);
     }
     client_update_reading(client);
     return 0;
 }
 
+/* Is there something to read that the loop has not come to? */
+static int client_has_input(const struct client *client)
+{
+    int fd;
+    int n = 0;
+    return uv_fileno(&client->stream.io.handle, &fd) == 0 && ioctl(fd, FIONREAD, &n) == 0 && n > 0;
+}
+
 void client_drain(struct client *client)
 {
-    if (client->request == NULL && fcgi_reader_idle(&client->reader) && !client->finishing) {
+    if (client->request == NULL && !client->finishing && fcgi_reader_idle(&client->reader) &&
+        !client_has_input(client)) {
         client_finish(client);
-    } else if (client->linger != NULL) {
-        client_close(client, "deferd ends");
+    }
+}
+
+void client_expire(struct client *client)
+{
+    if (!client->finishing && client->stream.pending == 0 &&
+        (client->request == NULL || client->request->state == REQUEST_READING)) {
+        client_close(client, "its request did not come in time");
     }
 }

@@ -144,6 +144,15 @@ void deferral_feed(struct deferral *deferral, const uint8_t *data, size_t len,
     }
 }
 
+void deferral_end(struct deferral *deferral, const struct deferral_events *events)
+{
+    struct lines_event line;
+    lines_last(&deferral->lines, &line);
+    if (line.kind != LINES_MORE) {
+        deferral_line(deferral, &line, events);
+    }
+}
+
 enum outcome deferral_outcome(const struct deferral *deferral, int end_request)
 {
     if (deferral->ended) {
@@ -165,7 +174,7 @@ const char *deferral_outcome_name(enum outcome outcome)
 
 size_t deferral_unfinished(const struct deferral *deferral, char *out, size_t size)
 {
-    static const char more[] = "…";
+    static const char more[] = "...";
     size_t at = 0;
     int full = 0;
     out[0] = '\0';

@@ -12,6 +12,12 @@
 #define POOL_RETRY_FIRST_MS 2
 #define POOL_RETRY_LAST_MS  64
 
+/* How often at most a full backlog is worth a line. */
+#define POOL_SAY_MS 1000
+
+/* While draining: how long a request that has begun to arrive may take to. */
+#define POOL_EXPIRE_MS 5000
+
 static void pool_dispatch(struct pool *pool);
 
 int pool_open(struct pool *pool, uv_loop_t *loop, const struct pool_options *options)
@@ -22,6 +28,8 @@ int pool_open(struct pool *pool, uv_loop_t *loop, const struct pool_options *opt
         return UV_ENOMEM;
     }
     pool->retry.data = pool;
+    pool->expire.data = pool;
+    uv_timer_init(loop, &pool->expire);
     return uv_timer_init(loop, &pool->retry);
 }
 
@@ -34,11 +42,15 @@ static void pool_on_retry(uv_timer_t *timer)
  * max_workers says. */
 static void pool_wait_for_upstream(struct pool *pool)
 {
-    if (pool->retry_ms == 0) {
+    uint64_t now = uv_now(pool->loop);
+    if (pool->full_said == 0 || now - pool->full_said >= POOL_SAY_MS) {
+        pool->full_said = now;
         log_line(LOG_WARNING,
                  "upstream %s: its backlog is full; requests wait (is max-workers %u more than "
                  "pm.max_children?)",
                  pool->options->upstream.text, pool->options->max_workers);
+    }
+    if (pool->retry_ms == 0) {
         pool->retry_ms = POOL_RETRY_FIRST_MS;
     } else if (pool->retry_ms < POOL_RETRY_LAST_MS) {
         pool->retry_ms *= 2;
@@ -92,6 +104,17 @@ void pool_forget(struct pool *pool, struct request *request)
     DL_DELETE(pool->requests, request);
 }
 
+static void pool_on_expire(uv_timer_t *timer)
+{
+    struct pool *pool = timer->data;
+    struct client *client = NULL;
+    struct client *next = NULL;
+    DL_FOREACH_SAFE(pool->clients, client, next)
+    {
+        client_expire(client);
+    }
+}
+
 void pool_drain(struct pool *pool)
 {
     struct client *client = NULL;
@@ -105,6 +128,8 @@ void pool_drain(struct pool *pool)
     {
         client_drain(client);
     }
+    uv_timer_start(&pool->expire, pool_on_expire, POOL_EXPIRE_MS, 0);
+    uv_unref((uv_handle_t *)&pool->expire);
 }
 
 void pool_free(struct pool *pool)

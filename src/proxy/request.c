@@ -45,7 +45,12 @@ static const unsigned request_ways[] = {
 
 static void request_set_state(struct request *request, enum request_state state)
 {
-    assert(request_ways[request->state] & REQUEST_TO(state));
+    if ((request_ways[request->state] & REQUEST_TO(state)) == 0) {
+        log_line(LOG_ALERT, "request %llu: %s to %s is no way; please report this",
+                 (unsigned long long)request->id, request_state_names[request->state],
+                 request_state_names[state]);
+        assert(0); /* in debug builds: make asan */
+    }
     if (log_enabled(LOG_DEBUG)) {
         log_line(LOG_DEBUG, "request %llu: %s to %s", (unsigned long long)request->id,
                  request_state_names[request->state], request_state_names[state]);
@@ -393,8 +398,6 @@ void request_answered(struct request *request, struct gather *down)
     request_set_state(request, REQUEST_DEFERRED);
     client_request_ended(client, down);
     down->to = NULL;
-    /* A worker that is paused for a slow client must not be so for its deferred work. */
-    upstream_resume(request->upstream);
     if (!request->stdin_sent) {
         upstream_cut_body(request->upstream);
     }
@@ -416,6 +419,7 @@ static void request_log_unfinished(const struct request *request)
 /* The end of a deferred phase. */
 static void request_deferral_ended(struct request *request, int end_request)
 {
+    response_end_reports(request);
     enum outcome outcome = deferral_outcome(&request->deferral, end_request);
     if (outcome == OUTCOME_LOST) {
         request_log_unfinished(request);

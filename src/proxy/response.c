@@ -111,27 +111,31 @@ static void response_report(struct request *request, const uint8_t *data, size_t
     deferral_feed(&request->deferral, data, len, &events);
 }
 
-int response_stdout(struct request *request, const uint8_t *data, size_t len, struct gather *down)
+void response_end_reports(struct request *request)
+{
+    const struct deferral_events events = {response_stray, response_task_failed, request};
+    deferral_end(&request->deferral, &events);
+}
+
+void response_stdout(struct request *request, const uint8_t *data, size_t len, struct gather *down)
 {
     struct marker_scan scan;
 
     if (request->marker_seen) {
         response_report(request, data, len);
-        return 0;
+        return;
     }
     marker_scan(&request->marker, data, len, &scan);
     if (response_pass(request, request->marker.bytes, scan.replay, down) != 0 ||
-        response_pass(request, data, scan.pass, down) != 0) {
-        return -1;
-    }
-    if (!scan.found) {
-        return 0;
+        response_pass(request, data, scan.pass, down) != 0 || !scan.found) {
+        return;
     }
     request->marker_seen = 1;
     if (!request->cgi_done) {
-        return response_refuse(
-            request, "the end-of-response marker came before the response header was complete",
-            down);
+        response_refuse(request,
+                        "the end-of-response marker came before the response header was complete",
+                        down);
+        return;
     }
     if (request->state == REQUEST_RUNNING) {
         request_answered(request, down);
@@ -139,7 +143,6 @@ int response_stdout(struct request *request, const uint8_t *data, size_t len, st
     if (scan.used < len) {
         response_report(request, data + scan.used, len - scan.used);
     }
-    return 0;
 }
 
 void response_stderr(struct request *request, const uint8_t *data, size_t len, struct gather *down)

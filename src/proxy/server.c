@@ -11,25 +11,83 @@
 /* As php-fpm's default; the kernel caps it at net.core.somaxconn. */
 #define SERVER_BACKLOG 511
 
+/* How often at most a refused connection is worth a line. */
+#define SERVER_SAY_MS 1000
+
 struct server {
     struct stream stream;
     struct listener listener;
-    struct pool *pool; /* borrowed */
+    struct pool *pool;      /* borrowed */
+    struct stream refused;  /* a connection that is taken only to be closed */
+    int refusing;           /* it is open */
+    int refuse_next;        /* another one came meanwhile */
+    unsigned handles;       /* open libuv handles; freed with the last */
+    uint64_t said;          /* uv_now() of the last line about that */
+    uint64_t refused_count; /* since that line */
 };
 
-static void server_on_connection(uv_stream_t *stream, int status)
-{
-    const struct server *server = stream->data;
-    int rc = status != 0 ? status : client_accept(server->pool, stream);
-    if (rc != 0) {
-        log_line(LOG_ERROR, "cannot accept a connection on %s: %s", server->listener.address.text,
-                 uv_strerror(rc));
-    }
-}
+static void server_refuse(struct server *server);
 
 static void server_on_closed(uv_handle_t *handle)
 {
-    free(handle->data);
+    struct server *server = handle->data;
+    server->handles--;
+    if (server->handles == 0) {
+        free(server);
+    }
+}
+
+static void server_on_refused(uv_handle_t *handle)
+{
+    struct server *server = handle->data;
+    server->refusing = 0;
+    if (server->refuse_next && !uv_is_closing(&server->stream.io.handle)) {
+        server->refuse_next = 0;
+        server_refuse(server);
+    }
+    server_on_closed(handle);
+}
+
+/* Takes a connection and closes it. libuv accepts no other before somebody takes this one. */
+static void server_refuse(struct server *server)
+{
+    if (server->refusing) {
+        server->refuse_next = 1;
+        return;
+    }
+    if (stream_init(&server->refused, server->pool->loop, &server->listener.address, server,
+                    NULL) != 0) {
+        return;
+    }
+    server->refusing = 1;
+    server->handles++;
+    uv_accept(&server->stream.io.stream, &server->refused.io.stream);
+    uv_close(&server->refused.io.handle, server_on_refused);
+}
+
+static void server_on_connection(uv_stream_t *stream, int status)
+{
+    struct server *server = stream->data;
+    uint64_t now = uv_now(stream->loop);
+    int rc = status != 0 ? status : client_accept(server->pool, stream);
+    if (rc == 0) {
+        return;
+    }
+    server->refused_count++;
+    if (server->said == 0 || now - server->said >= SERVER_SAY_MS) {
+        log_line(
+            LOG_ERROR,
+            "%s: refused %llu connection(s): %s; %llu are open, at most %llu may be (raise the "
+            "limit of open files)",
+            server->listener.address.text, (unsigned long long)server->refused_count,
+            uv_strerror(rc), (unsigned long long)server->pool->client_count,
+            (unsigned long long)server->pool->max_conns);
+        server->said = now;
+        server->refused_count = 0;
+    }
+    if (status == 0) {
+        server_refuse(server);
+    }
 }
 
 static int server_listen(struct server *server)
@@ -65,6 +123,7 @@ struct server *server_open(struct pool *pool, char *err, size_t err_size)
         snprintf(err, err_size, "cannot listen: %s", uv_strerror(rc));
         return NULL;
     }
+    server->handles = 1;
     rc = server_listen(server);
     if (rc != 0) {
         snprintf(err, err_size, "cannot listen on %s: %s", server->listener.address.text,

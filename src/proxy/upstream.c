@@ -222,6 +222,7 @@ int upstream_open(struct pool *pool, struct request *request, struct upstream **
         rc = upstream_connect_unix(upstream, address);
     } else {
         uv_tcp_nodelay(&upstream->stream.io.tcp, 1);
+        uv_tcp_keepalive(&upstream->stream.io.tcp, 1, STREAM_TCP_KEEPALIVE);
         rc = uv_tcp_connect(&upstream->connect, &upstream->stream.io.tcp,
                             (const struct sockaddr *)&address->sa, upstream_on_connected);
     }

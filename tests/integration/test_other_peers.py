@@ -1,5 +1,6 @@
 """FastCGI as others wrote it: libfcgi's responder behind deferd, its cgi-fcgi client in front."""
 
+import hashlib
 import os
 import pathlib
 import shutil
@@ -107,11 +108,13 @@ def test_cgi_fcgi_reaches_php(start_deferd, shared_fpm, script):
 
 
 def test_cgi_fcgi_uploads(start_deferd, shared_fpm, script):
+    """Its way back is kept short: cgi-fcgi 2.4.2 loses its place in a long response unless the
+    records are as large as php-fpm writes them."""
     deferd = start_deferd(shared_fpm)
     body = os.urandom(300000)
     result = cgi_fcgi(deferd, body, REQUEST_METHOD="POST", CONTENT_LENGTH=str(len(body)),
-                      SCRIPT_FILENAME=script("echo.php"))
-    assert result.stdout.partition(b"\r\n\r\n")[2] == body
+                      SCRIPT_FILENAME=script("digest.php"))
+    assert result.stdout.partition(b"\r\n\r\n")[2].decode() == hashlib.sha256(body).hexdigest()
 
 
 def test_cgi_fcgi_has_its_answer_before_the_deferred_work_ends(start_deferd, shared_fpm, script, gate, workspace):

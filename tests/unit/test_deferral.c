@@ -466,11 +466,11 @@ static void shows_whole_names(const struct deferral *deferral, const char *all, 
     assert_non_null(memchr(out, '\0', size));
     if (strcmp(out, all) != 0) {
         for (size_t i = 0; i < CHECK_COUNT(ends); i++) {
-            shown = ends[i] + sizeof("…") < size ? ends[i] : shown;
+            shown = ends[i] + sizeof("...") < size ? ends[i] : shown;
         }
-        assert_true(size < strlen(all) + 1 + sizeof("…"));
+        assert_true(size < strlen(all) + 1 + sizeof("..."));
         assert_memory_equal(out, all, shown);
-        assert_string_equal(out + shown, "…");
+        assert_string_equal(out + shown, "...");
     }
     free(out);
 }
@@ -481,7 +481,7 @@ static void unfinished_names_fit_or_end_in_an_ellipsis(void **state)
     struct phase phase = {0};
     (void)state;
     feed(&phase, BEGIN("\"first\",\"over\",\"second\",\"third\"") DONE(1) START(2));
-    for (size_t size = sizeof("…") + 1; size < 40; size++) {
+    for (size_t size = sizeof("...") + 1; size < 40; size++) {
         shows_whole_names(&phase.deferral, all, size);
     }
     leaves(&phase, 3, all);

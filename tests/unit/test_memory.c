@@ -40,6 +40,7 @@ static void *scarce_realloc(void *old, size_t size)
 #define lines_last            scarce_lines_last
 #define lines_free            scarce_lines_free
 #define deferral_feed         scarce_deferral_feed
+#define deferral_end          scarce_deferral_end
 #define deferral_outcome      scarce_deferral_outcome
 #define deferral_outcome_name scarce_deferral_outcome_name
 #define deferral_unfinished   scarce_deferral_unfinished
