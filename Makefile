@@ -62,7 +62,7 @@ unit: $(UNIT) ## run the C unit tests
 	@set -e; for test in $(UNIT); do ./$$test; done
 
 .PHONY: unit-valgrind
-unit-valgrind: $(UNIT) # the same under valgrind
+unit-valgrind: $(UNIT) ## run them under valgrind
 	@set -e; for test in $(UNIT); do \
 	    echo "valgrind $$test"; \
 	    valgrind -q --error-exitcode=9 --leak-check=full --show-leak-kinds=all \
@@ -86,6 +86,11 @@ asan: ## run units and integration tests under ASan and UBSan
 	$(MAKE) BUILD=$(BUILD)/asan DEBUG=1 CFLAGS="-O1 -g $(SANITIZE)" all unit
 	DEFERD_BIN=$(abspath $(BUILD)/asan/deferd) DEFERD_SANITIZED=1 $(PYTEST) tests/integration
 
+.PHONY: valgrind
+valgrind: all ## run the integration tests that load little under valgrind (takes minutes)
+	DEFERD_BIN=$(abspath tests/valgrind.sh) DEFERD_SANITIZED=1 \
+	    $(PYTEST) tests/integration -k "not endurance and not soak and not load and not resources"
+
 .PHONY: fuzz
 fuzz: $(FUZZ) ## run each fuzzer for FUZZ_TIME seconds (needs clang)
 	@set -e; for fuzz in $(FUZZ); do \
@@ -98,7 +103,7 @@ $(BUILD)/tests/fuzz/%: tests/fuzz/%.c $(filter-out src/process/main.c,$(SRC))
 	    -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -o $@ $^ $(LDLIBS)
 
 .PHONY: bench
-bench: all ## compare throughput with and without deferd
+bench: deps all ## compare throughput with and without deferd
 	$(PYTHON) -B tests/bench/hello.py
 
 .PHONY: demo

@@ -126,6 +126,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct calls whole_calls = {0};
     struct deferral deferral = {0};
     struct deferral whole = {0};
+    const struct deferral_events events = {on_stray, on_failed, &calls};
+    const struct deferral_events whole_events = {on_stray, on_failed, &whole_calls};
     if (fuzz_pieces_open(&stream, data, size) != 0) {
         return 0;
     }
@@ -134,11 +136,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size_t most = stream.most;
     while (fuzz_pieces_next(&stream)) {
         stream.most = stream.most == most ? most * 64 : most; /* small and large pieces in turn */
-        deferral_feed(&deferral, stream.piece, stream.piece_len,
-                      &(struct deferral_events){on_stray, on_failed, &calls});
+        deferral_feed(&deferral, stream.piece, stream.piece_len, &events);
     }
-    deferral_feed(&whole, stream.data, stream.len,
-                  &(struct deferral_events){on_stray, on_failed, &whole_calls});
+    deferral_feed(&whole, stream.data, stream.len, &whole_events);
+    deferral_end(&deferral, &events);
+    deferral_end(&whole, &whole_events);
     check_counts(&deferral, &calls);
     fuzz_assert(counted_alike(&deferral, &whole));
     fuzz_assert(calls.sum == whole_calls.sum && calls.strays == whole_calls.strays);

@@ -70,7 +70,7 @@ class Fpm(Process):
         return self
 
     def _inherited(self):
-        """The TCP socket is bound here and handed over, so that nobody can take the port meanwhile."""
+        """A TCP socket is bound here and handed over: nobody can take the port meanwhile."""
         if self._listener is None:
             return ()
         fd = self._listener.fileno()

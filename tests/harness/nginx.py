@@ -128,7 +128,8 @@ class Nginx(Process):
         self.end()
 
     def start(self):
-        with Address(host="127.0.0.1").listen() as tcp, Address(path=self.unix_path).listen() as unix:
+        address = Address(host="127.0.0.1")
+        with address.listen() as tcp, Address(path=self.unix_path).listen() as unix:
             self.port = local_address(tcp).port
             path = os.path.join(self._directory, "nginx.conf")
             with open(path, "w", encoding="utf-8") as file:
@@ -186,7 +187,7 @@ class Nginx(Process):
         return Address(path=self.unix_path).connect(timeout)
 
     def request(self, method, uri, body=None, headers=None, timeout=10.0, connection=None):
-        """A whole exchange; on a connection of its own, unless the caller brings (and keeps) one."""
+        """A whole exchange, on a connection of its own unless the caller brings (and keeps) one."""
         used = connection or self.connect(timeout)
         try:
             used.request(method, uri, body, headers or {})

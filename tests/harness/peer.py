@@ -121,7 +121,8 @@ class PeerConnection(Connection):
     def finish_tasks(self, count=1):
         """Every task runs well, and the request ends."""
         for task in range(count):
-            self.report({"event": "start", "task": task}, {"event": "done", "task": task, "ms": 1.5})
+            self.report({"event": "start", "task": task})
+            self.report({"event": "done", "task": task, "ms": 1.5})
         self.report({"event": "end"})
         self.end()
 

@@ -8,7 +8,8 @@ LINE = re.compile(
     r"(?P<level>ALERT|ERROR|WARNING|NOTICE|DEBUG): (?P<text>.*)$"
 )
 REQUEST = re.compile(
-    r"^request=(?P<number>\d+) method=(?P<method>\S+) uri=(?P<uri>-|\"(?:[^\"\\]|\\x[0-9A-Fa-f]{2})*\")"
+    r"^request=(?P<number>\d+) method=(?P<method>\S+)"
+    r" uri=(?P<uri>-|\"(?:[^\"\\]|\\x[0-9A-Fa-f]{2})*\")"
     r" status=(?P<status>\S+) queue_ms=(?P<queue_ms>\S+) response_ms=(?P<response_ms>\S+)"
     r" deferred_ms=(?P<deferred_ms>\S+) done=(?P<done>\S+) failed=(?P<failed>\S+)"
     r" skipped=(?P<skipped>\S+) outcome=(?P<outcome>\S+) pid=(?P<pid>\S+)$"

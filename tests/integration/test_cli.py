@@ -6,8 +6,8 @@ import subprocess
 import pytest
 from harness.daemon import find_binary
 
-OPTIONS = ["--listen", "--upstream", "--max-workers", "--log-level", "--listen-mode", "--max-params",
-           "--help", "--version"]
+OPTIONS = ["--listen", "--upstream", "--max-workers", "--log-level", "--listen-mode",
+           "--max-params", "--help", "--version"]
 
 
 def run(*arguments):

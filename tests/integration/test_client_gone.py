@@ -233,3 +233,20 @@ def test_clients_that_come_and_go_leave_nothing(deferd):
     for _ in range(300):
         FcgiClient(deferd.address).close()
     deferd.wait_for_fds(before)
+
+
+def test_client_that_leaves_while_deferd_still_connects(start_deferd, start_peer, connect):
+    """On TCP a full backlog leaves the connect pending instead of refusing it."""
+    peer = start_peer("127.0.0.1:0", backlog=0)
+    deferd = start_deferd(peer, max_workers=4)
+    before = deferd.fds()
+    fillers = [peer.address.connect()]
+    client = connect(deferd)
+    client.send_request("POST", "/gone", b"body")
+    client.wait_read()
+    assert client.silent(0.1)
+    client.close()
+    assert deferd.wait_for_request("/gone").outcome == "client_gone"
+    deferd.wait_for_fds(before)
+    for filler in fillers:
+        filler.close()

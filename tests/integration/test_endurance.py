@@ -15,12 +15,13 @@ def drive(deferd, script, marks, count):
         if kind < 5:
             options = {"script": script("hello.php"), "keep": True}
         elif kind < 7:
-            options = {"script": script("tasks.php"), "params": {"QUERY_STRING": f"tasks=ok&marks={marks}"},
-                       "keep": True}
+            query = {"QUERY_STRING": f"tasks=ok&marks={marks}"}
+            options = {"script": script("tasks.php"), "params": query, "keep": True}
         elif kind == 7:
             options = {"script": script("hello.php"), "method": "HEAD", "keep": True}
         elif kind == 8:
-            options = {"script": script("echo.php"), "method": "POST", "body": b"x" * 3000, "keep": True}
+            options = {"script": script("echo.php"), "method": "POST", "body": b"x" * 3000,
+                       "keep": True}
         else:
             options = {"script": script("missing.php")}
         response = client.request(uri=f"/{kind}", **options)
@@ -40,7 +41,9 @@ def drive(deferd, script, marks, count):
 
 
 @pytest.mark.time_limit(60)
-def test_descriptors_and_memory_are_back_after_ten_thousand_requests(start_deferd, shared_fpm, script, workspace):
+def test_descriptors_and_memory_are_back_after_ten_thousand_requests(
+    start_deferd, shared_fpm, script, workspace
+):
     deferd = start_deferd(shared_fpm)
     marks = workspace.path("marks")
     before = deferd.fds()

@@ -36,7 +36,8 @@ def test_idle_kept_connection_holds_its_worker(start_fpm, hello):
 
 def test_last_of_a_repeated_param_wins(shared_fpm, script):
     with FcgiClient(shared_fpm.address) as client:
-        params = {"SCRIPT_FILENAME": script("params.php"), "REQUEST_METHOD": "GET", "DEFERD_TOKEN": "forged"}
+        params = {"SCRIPT_FILENAME": script("params.php"), "REQUEST_METHOD": "GET",
+                  "DEFERD_TOKEN": "forged"}
         client.begin()
         client.send(fcgi.record(fcgi.PARAMS, content=fcgi.encode_pairs(params)))
         client.send(fcgi.stream(fcgi.PARAMS, 1, fcgi.encode_pair("DEFERD_TOKEN", "real")))
@@ -45,7 +46,8 @@ def test_last_of_a_repeated_param_wins(shared_fpm, script):
 
 
 def test_pair_must_not_cross_records(shared_fpm, script):
-    params = {"SCRIPT_FILENAME": script("params.php"), "REQUEST_METHOD": "GET", "CROSSING": "x" * 100}
+    params = {"SCRIPT_FILENAME": script("params.php"), "REQUEST_METHOD": "GET",
+              "CROSSING": "x" * 100}
     for chunk, arrives in ((fcgi.MAX_CONTENT, True), (30, False)):
         with FcgiClient(shared_fpm.address) as client:
             client.send(encode_request(params, chunk=chunk))
@@ -68,10 +70,13 @@ def test_full_unix_backlog_says_so_at_once(workspace):
                 second.connect(address.path)
 
 
-def test_client_that_left_goes_unnoticed_until_the_script_writes(shared_fpm, script, gate, workspace):
+def test_client_that_left_goes_unnoticed_until_the_script_writes(
+    shared_fpm, script, gate, workspace
+):
     marks = workspace.path("marks")
     client = FcgiClient(shared_fpm.address)
-    client.send_request(uri=f"/aborted.php?gate={gate.path}&marks={marks}", script=script("aborted.php"))
+    uri = f"/aborted.php?gate={gate.path}&marks={marks}"
+    client.send_request(uri=uri, script=script("aborted.php"))
     wait_for_marks(workspace, "started")
     client.close()
     gate.open()

@@ -1,4 +1,4 @@
-"""The harness itself: its codec, its two ends, and the real programs without deferd between them."""
+"""The harness itself: its codec, its two ends, and the real programs without deferd."""
 
 import hashlib
 import os
@@ -9,7 +9,8 @@ from harness.requestlog import parse_cause, parse_request
 
 
 def test_pairs_survive_encoding_and_decoding():
-    pairs = [(b"", b""), (b"A", b"x" * 127), (b"B", b"x" * 128), (b"A", b"\0\xff"), (b"n" * 300, b"v")]
+    pairs = [(b"", b""), (b"A", b"x" * 127), (b"B", b"x" * 128), (b"A", b"\0\xff"),
+             (b"n" * 300, b"v")]
     assert fcgi.decode_pairs(fcgi.encode_pairs(pairs)) == pairs
     assert fcgi.decode_pairs(fcgi.encode_pairs(pairs, long_form=True)) == pairs
     for cut in (1, 5, 100):
@@ -94,7 +95,8 @@ def test_request_lines_are_read():
     assert request.outcome == "completed"
     line = (
         "[21-Nov-2026 10:27:16.123] NOTICE: request=43 method=- uri=- status=-"
-        " queue_ms=- response_ms=- deferred_ms=- done=- failed=- skipped=- outcome=client_gone pid=-"
+        " queue_ms=- response_ms=- deferred_ms=- done=- failed=- skipped=-"
+        " outcome=client_gone pid=-"
     )
     request = parse_request(line)
     assert (request.uri, request.status, request.pid) == (None, None, None)

@@ -17,7 +17,9 @@ def start(client, peer, uri="/head"):
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_response_ends_with_the_header_block_and_the_application_goes_on(deferd, peer, client, block):
+def test_response_ends_with_the_header_block_and_the_application_goes_on(
+    deferd, peer, client, block
+):
     for count, at in enumerate(range(1, len(block) + 1)):
         connection = start(client, peer)
         connection.stdout(block[:at])

@@ -18,8 +18,8 @@ def exchange(deferd, peer):
 
 def run_again(listen, upstream="/nowhere"):
     """Starts a deferd that is expected to refuse."""
-    return subprocess.run(Deferd(listen, upstream).argv(), capture_output=True, text=True, timeout=10,
-                          check=False)
+    return subprocess.run(Deferd(listen, upstream).argv(), capture_output=True, text=True,
+                          timeout=10, check=False)
 
 
 @pytest.mark.parametrize("form", ["{path}", "unix:{path}", "127.0.0.1:0", "localhost:0", "[::1]:0"])

@@ -1,4 +1,4 @@
-"""Many clients at once through nginx: every answer is right, and every callback runs exactly once."""
+"""Many clients at once through nginx: every answer is right, every callback runs exactly once."""
 
 import re
 import shutil
@@ -14,8 +14,8 @@ def wrk(nginx, uri, clients, seconds):
     """What wrk counted: requests, and answers other than 2xx or 3xx and socket errors."""
     program = shutil.which("wrk")
     assert program, "wrk is not installed"
-    result = subprocess.run([program, "-t2", f"-c{clients}", f"-d{seconds}s", "--timeout", "10s",
-                             nginx.url + uri], capture_output=True, text=True, timeout=seconds + 20, check=True)
+    argv = [program, "-t2", f"-c{clients}", f"-d{seconds}s", "--timeout", "10s", nginx.url + uri]
+    result = subprocess.run(argv, capture_output=True, text=True, timeout=seconds + 20, check=True)
     requests = int(re.search(r"(\d+) requests in", result.stdout)[1])
     errors = re.search(r"Non-2xx.*|Socket errors.*", result.stdout)
     return requests, errors and errors[0]
@@ -27,7 +27,7 @@ def end_gracefully(nginx):
     nginx.wait()
 
 
-# nginx gives a request up when wrk leaves at the end; here it is to finish them, so that the sums agree.
+# nginx gives a request up when wrk leaves at the end; here it is to finish it: the sums must agree.
 PATIENT = {"location": "fastcgi_ignore_client_abort on;\n"}
 
 
@@ -38,9 +38,10 @@ def test_every_registered_callback_runs_exactly_once(start_site, start_fpm, work
     assert errors is None
     assert requests > (10 if sanitized() else 500)
     assert site.deferd.stop(30.0) == 0
-    counted = Counter(line.partition(" ")[0] for line in workspace.lines("marks"))
-    registered = {line.split()[1] for line in workspace.lines("marks") if line.startswith("registered")}
-    ran = {line.split()[1] for line in workspace.lines("marks") if line.startswith("ran")}
+    marks = [line.split() for line in workspace.lines("marks")]
+    counted = Counter(what for what, _ in marks)
+    registered = {id for what, id in marks if what == "registered"}
+    ran = {id for what, id in marks if what == "ran"}
     assert registered == ran
     assert counted["registered"] == counted["ran"] == len(registered)
     assert len(registered) >= requests

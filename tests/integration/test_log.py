@@ -9,6 +9,14 @@ from harness.client import encode_request
 from harness.requestlog import LINE
 
 
+def accepts(path):
+    """A connection, or None while nobody listens."""
+    try:
+        return FcgiClient(path)
+    except OSError:
+        return None
+
+
 def serve(deferd, peer, params, body=b"hello"):
     with FcgiClient(deferd.address) as client:
         client.send(encode_request(params))
@@ -101,7 +109,10 @@ def test_uri_cannot_break_the_line(deferd, peer, kind):
     assert not deferd.has_line(r"[\x00-\x1f\x7f-\xff]")
 
 
-@pytest.mark.parametrize("method", ["GET status=500 outcome=forged", "G\nT", 'G"T', "", "M" * 10000])
+METHODS = ["GET status=500 outcome=forged", "G\nT", 'G"T', "", "M" * 10000]
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_method_cannot_break_the_line(deferd, peer, method):
     serve(deferd, peer, {"REQUEST_METHOD": method, "REQUEST_URI": "/m"})
     request = deferd.wait_for_request("/m")
@@ -133,23 +144,20 @@ def test_cause_names_its_request(deferd, peer, client):
     assert peer.address.path in causes[0].text
 
 
-@pytest.mark.parametrize(("level", "notice", "cause"), [("alert", False, False), ("error", False, None),
-                                                        ("warning", False, True), ("notice", True, True),
-                                                        ("debug", True, True)])
+@pytest.mark.parametrize(
+    ("level", "notice", "cause"),
+    [("alert", False, False), ("error", False, None), ("warning", False, True),
+     ("notice", True, True), ("debug", True, True)],
+)
 def test_level_decides_what_is_logged(workspace, start_peer, level, notice, cause):
     """Without the ready line nobody can wait for it: the socket tells."""
     peer = start_peer()
-    deferd = Deferd(workspace.path("quiet.sock"), peer.address, log_level=level)
-
-    def accepts():
-        try:
-            return FcgiClient(workspace.path("quiet.sock"))
-        except OSError:
-            return None
+    path = workspace.path("quiet.sock")
+    deferd = Deferd(path, peer.address, log_level=level)
 
     try:
         deferd.spawn(deferd.argv())
-        with wait_until(accepts, what="it listens") as client:
+        with wait_until(lambda: accepts(path), what="it listens") as client:
             client.send_request(uri="/broken")
             peer.accept().close()
             assert client.read_response().status == 502
@@ -186,7 +194,7 @@ def test_log_whose_reader_has_gone_does_not_stop_the_service(workspace, start_pe
     log = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
     try:
         deferd.spawn(["sh", "-c", 'exec "$@" 2>"$0"', fifo, *deferd.argv()])
-        wait_until(lambda: os.path.exists(path), what="its socket")
+        wait_until(lambda: accepts(path), what="it listens").close()
     finally:
         os.close(log)
     try:

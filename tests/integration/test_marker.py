@@ -42,10 +42,8 @@ def test_response_is_complete_while_the_application_goes_on(deferd, peer, client
 def test_marker_in_one_record_with_everything(deferd, peer, client):
     connection = start(client, peer)
     end = b'{"event":"done","task":0,"ms":1}\n{"event":"end"}\n'
-    connection.send(
-        fcgi.record(fcgi.STDOUT, 1, HEAD + BODY + fcgi.marker(connection.request.token) + BEGIN + end)
-        + fcgi.end_request(1)
-    )
+    data = HEAD + BODY + fcgi.marker(connection.request.token) + BEGIN + end
+    connection.send(fcgi.record(fcgi.STDOUT, 1, data) + fcgi.end_request(1))
     assert_answered(client)
     assert deferd.wait_for_request("/marked").outcome == "completed"
 

@@ -1,4 +1,4 @@
-"""The nginx configuration that users copy, run as it is but for the port, the root and the socket."""
+"""The nginx configuration that users copy, as it is but for the port, the root and the socket."""
 
 import os
 import pathlib
@@ -51,7 +51,8 @@ def test_example_answers_before_the_deferred_work_ends(start_example, name, gate
 
 
 def test_there_are_examples():
-    assert {path.name for path in EXAMPLES.glob("*.conf")} >= {"deferd.conf", "deferd-keepalive.conf"}
+    names = {path.name for path in EXAMPLES.glob("*.conf")}
+    assert names >= {"deferd.conf", "deferd-keepalive.conf"}
 
 
 def test_example_with_keepalive_keeps_its_connection(start_example):

@@ -37,7 +37,8 @@ def fixture_program():
     with Workspace() as workspace:
         program = workspace.path("fcgx_responder")
         compiler = os.environ.get("CC", "cc").split()
-        subprocess.run([*compiler, "-Wall", "-Wextra", "-o", program, str(SOURCE), "-lfcgi"], check=True)
+        argv = [*compiler, "-Wall", "-Wextra", "-o", program, str(SOURCE), "-lfcgi"]
+        subprocess.run(argv, check=True)
         yield program
 
 
@@ -94,9 +95,10 @@ def test_fcgx_defers(start_deferd, connect, responder, gate):
 def cgi_fcgi(deferd, body=b"", **environment):
     program = shutil.which("cgi-fcgi")
     assert program, "cgi-fcgi is not installed (libfcgi-bin)"
-    return subprocess.run([program, "-bind", "-connect", str(deferd.address)], input=body, timeout=10,
-                          capture_output=True, check=False,
-                          env={"GATEWAY_INTERFACE": "CGI/1.1", **environment})
+    argv = [program, "-bind", "-connect", str(deferd.address)]
+    environment = {"GATEWAY_INTERFACE": "CGI/1.1", **environment}
+    return subprocess.run(argv, input=body, timeout=10, capture_output=True, check=False,
+                          env=environment)
 
 
 def test_cgi_fcgi_reaches_php(start_deferd, shared_fpm, script):
@@ -117,11 +119,13 @@ def test_cgi_fcgi_uploads(start_deferd, shared_fpm, script):
     assert result.stdout.partition(b"\r\n\r\n")[2].decode() == hashlib.sha256(body).hexdigest()
 
 
-def test_cgi_fcgi_has_its_answer_before_the_deferred_work_ends(start_deferd, shared_fpm, script, gate, workspace):
+def test_cgi_fcgi_has_its_answer_before_the_deferred_work_ends(
+    start_deferd, shared_fpm, script, gate, workspace
+):
     deferd = start_deferd(shared_fpm)
     marks = workspace.path("marks")
-    result = cgi_fcgi(deferd, REQUEST_METHOD="GET", SCRIPT_FILENAME=script("kinds.php"), REQUEST_URI="/k",
-                      QUERY_STRING=f"kind=plain&gate={gate.path}&marks={marks}")
+    result = cgi_fcgi(deferd, REQUEST_METHOD="GET", SCRIPT_FILENAME=script("kinds.php"),
+                      REQUEST_URI="/k", QUERY_STRING=f"kind=plain&gate={gate.path}&marks={marks}")
     assert result.stdout.endswith(b"\r\n\r\na plain body\n")
     assert workspace.read("marks") == ""
     gate.open()

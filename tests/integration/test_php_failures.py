@@ -1,4 +1,4 @@
-"""Real php-fpm under stress: too few workers, killed workers, no workers, and deferd's own death."""
+"""Real php-fpm under stress: too few workers, killed ones, none at all, and deferd's own death."""
 
 import http.client
 import signal
@@ -14,7 +14,8 @@ def uri(script, gate, workspace, **query):
 
 
 def wait_for_marks(workspace, *expected):
-    wait_until(lambda: sorted(workspace.lines("marks")) == sorted(expected), what=f"marks {expected}")
+    wait_until(lambda: sorted(workspace.lines("marks")) == sorted(expected),
+               what=f"marks {expected}")
 
 
 def send_and_leave_open(nginx, uri):
@@ -44,7 +45,7 @@ def test_worker_killed_while_the_client_waits_is_502(frail, gate, workspace):
 
 
 def test_worker_killed_amid_its_response_cuts_it_visibly(start_site, start_fpm, gate, workspace):
-    """nginx knows that it is cut by the missing END_REQUEST (with fastcgi_buffering off it does not care)."""
+    """nginx sees that END_REQUEST is missing (with fastcgi_buffering off it does not care)."""
     site = start_site(start_fpm(workers=1))
     call = Background(site.nginx.get, uri("slow.php", gate, workspace, part=1))
     wait_until(lambda: workspace.lines("marks") == ["waits"], what="the script waits")
@@ -60,7 +61,7 @@ def test_worker_killed_amid_its_response_cuts_it_visibly(start_site, start_fpm, 
 def test_worker_killed_in_the_deferred_phase_is_lost_and_named(frail, gate, workspace, number):
     response = frail.nginx.get(uri("tasks.php", gate, workspace, tasks="ok,gate,ok"))
     assert response.text == "answered\n"
-    wait_until(lambda: workspace.lines("marks") == ["ok 0", "waits 1"], what="the second task waits")
+    wait_until(lambda: workspace.lines("marks") == ["ok 0", "waits 1"], what="a task waits")
     frail.fpm.kill_worker(int(response.header("x-pid")), number)
     request = frail.deferd.wait_for_requests(1)[0]
     assert (request.outcome, request.status, request.done) == ("lost", 200, 1)
@@ -142,7 +143,9 @@ def test_more_slots_than_workers_with_a_full_backlog(start_site, start_fpm, work
     assert {request.outcome for request in requests} == {"completed"}
 
 
-def test_workers_that_end_after_each_request_cost_nobody_an_answer(start_site, start_fpm, workspace):
+def test_workers_that_end_after_each_request_cost_nobody_an_answer(
+    start_site, start_fpm, workspace
+):
     site = start_site(start_fpm(workers=4, pool={"pm.max_requests": 1}))
     marks = workspace.path("marks")
     for _ in range(5):
@@ -181,7 +184,9 @@ def test_workers_on_demand(start_site, start_fpm, workspace):
     assert [call.result().status for call in calls] == [200] * 20
 
 
-def test_request_terminate_timeout_ends_deferred_work_as_lost(start_site, start_fpm, gate, workspace):
+def test_request_terminate_timeout_ends_deferred_work_as_lost(
+    start_site, start_fpm, gate, workspace
+):
     site = start_site(start_fpm(workers=1, pool={"request_terminate_timeout": "1s"}))
     assert site.nginx.get(uri("tasks.php", gate, workspace, tasks="gate")).text == "answered\n"
     request = site.deferd.wait_for(lambda: site.deferd.requests, 10.0, "the request's end")[0]

@@ -125,8 +125,10 @@ def test_head_is_answered_before_the_callback_ends(tuned, browse, gate, workspac
     assert_deferred_work_follows(tuned, gate, workspace, response, "unreported")
 
 
-def test_visitor_who_leaves_as_soon_as_the_announced_length_has_come(start_site, shared_fpm, gate, workspace):
-    """Before the marker it is as without deferd: the web server gives the request up. The work is done."""
+def test_visitor_who_leaves_as_soon_as_the_announced_length_has_come(
+    start_site, shared_fpm, gate, workspace
+):
+    """Before the marker it is as without deferd: nginx gives it up. The work is done even so."""
     site = start_site(shared_fpm, {"location": "fastcgi_buffering off;\n"})
     response = site.nginx.get(uri("slow.php", gate, workspace, length=6, defer=1), timeout=5.0)
     assert response.body == b"a part"
@@ -136,7 +138,7 @@ def test_visitor_who_leaves_as_soon_as_the_announced_length_has_come(start_site,
 
 
 def test_buffer_that_cannot_be_removed_falls_back_to_phps_own_function(site, gate, workspace):
-    response = site.nginx.get(uri("kinds.php", gate, workspace, kind="stuck%20buffer", run=1), timeout=5.0)
+    response = site.nginx.get(uri("kinds.php", gate, workspace, kind="stuck%20buffer", run=1))
     assert response.text == "a plain body\n"
     assert workspace.read("marks") == ""
     gate.open()
@@ -145,8 +147,9 @@ def test_buffer_that_cannot_be_removed_falls_back_to_phps_own_function(site, gat
 
 
 @pytest.mark.parametrize("deferd", [True, False], ids=["with deferd", "without"])
-def test_fastcgi_finish_request_works_as_without_deferd(start_site, start_nginx, shared_fpm, gate, workspace,
-                                                        deferd):
+def test_fastcgi_finish_request_works_as_without_deferd(
+    start_site, start_nginx, shared_fpm, gate, workspace, deferd
+):
     site = start_site(shared_fpm) if deferd else None
     nginx = site.nginx if deferd else start_nginx(shared_fpm, keepalive=0)
     response = nginx.get(uri("finish.php", gate, workspace), timeout=5.0)
@@ -214,9 +217,11 @@ def test_next_request_on_the_same_connection_does_not_wait_for_deferred_work(sit
     assert second.getheader("x-pid") != first.getheader("x-pid")
 
 
-@pytest.mark.parametrize("nginx", [{}, {"location": "fastcgi_request_buffering off; fastcgi_buffering off;\n"},
-                                   {"keepalive": 0}],
-                         ids=["buffered", "unbuffered", "no keepalive"])
+@pytest.mark.parametrize(
+    "nginx",
+    [{}, {"location": "fastcgi_request_buffering off; fastcgi_buffering off;\n"}, {"keepalive": 0}],
+    ids=["buffered", "unbuffered", "no keepalive"],
+)
 @pytest.mark.parametrize("size", [0, 1, 65535, 1 << 20])
 def test_upload_and_download_are_byte_exact(start_site, shared_fpm, nginx, size):
     site = start_site(shared_fpm, nginx)

@@ -111,10 +111,14 @@ def test_requests_without_a_descriptor_for_the_upstream_get_an_answer(poor, peer
         except OSError:
             pass  # not accepted for want of a descriptor
 
+    def serve(connection):
+        connection.read_request()
+        connection.answer(b"served")
+
     def serve_all():
         while True:
             try:
-                peer.serve(lambda connection: (connection.read_request(), connection.answer(b"served")), 1, 0.5)
+                peer.serve(serve, 1, 0.5)
             except AssertionError:
                 return
 

@@ -1,4 +1,4 @@
-"""Mutated and random bytes from both sides, with a fixed seed: no crash, no hang, nothing left behind."""
+"""Mutated and random bytes from both sides, with a fixed seed: no crash, no hang, nothing left."""
 
 import os
 import random
@@ -35,14 +35,16 @@ def mutate(rng, data):
         elif kind == 6:
             del data[at:]
         else:
-            data[at:at] = fcgi.header(rng.randrange(0, 13), 1, rng.randrange(0, 65536), rng.randrange(256))
+            data[at:at] = fcgi.header(rng.randrange(0, 13), 1, rng.randrange(0, 65536),
+                                      rng.randrange(256))
     return bytes(data)
 
 
 def good_request(rng):
     body = rng.randbytes(rng.choice((0, 0, 1, 50, 3000)))
     method = rng.choice(("GET", "HEAD", "POST"))
-    params = request_params(method, f"/{rng.randrange(1000)}", body, extra={"X": "v" * rng.randrange(300)})
+    params = request_params(method, f"/{rng.randrange(1000)}", body,
+                            extra={"X": "v" * rng.randrange(300)})
     return encode_request(params, body, rng.choice((1, 1, 2, 300)), rng.random() < 0.5,
                           chunk=rng.choice((7, 100, 65535)), padding=rng.choice((0, 0, 1, 8, 255)))
 
@@ -196,7 +198,8 @@ def test_mutated_answers(start_deferd, peer, answering):
     application = answering(answer)
     for number in range(ROUNDS):
         with FcgiClient(deferd.address, timeout=5.0) as client:
-            client.send_request(("GET", "HEAD", "POST")[number % 3], f"/{number}", b"x" * (number % 50))
+            method = ("GET", "HEAD", "POST")[number % 3]
+            client.send_request(method, f"/{number}", b"x" * (number % 50))
             if number % 10:
                 client.read_response()
     assert_still_serves(deferd, before)
@@ -208,8 +211,9 @@ def test_random_bytes_as_answers_and_reports(start_deferd, peer, answering):
     deferd = start_deferd(peer, max_workers=8)
     before = deferd.fds()
     rng = random.Random(SEED + 4)
-    words = [b'{"event":', b'"begin"', b'"done"', b'"task":', b"1", b"-1", b"[", b"]", b"}", b",", b"\n", b"\0",
-             b'"tasks":', b'"a"', b"1e999", b"\xff", b'"\\u0000"', b"99999999999999999999", b'"end"', b"x" * 9000]
+    words = [b'{"event":', b'"begin"', b'"done"', b'"end"', b'"task":', b'"tasks":', b'"a"', b"[",
+             b"]", b"}", b",", b"\n", b"\0", b"\xff", b'"\\u0000"', b"1", b"-1", b"1e999",
+             b"99999999999999999999", b"x" * 9000]
 
     def answer(connection):
         if connection.request.uri == "/after":

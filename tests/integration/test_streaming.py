@@ -112,7 +112,8 @@ def test_megabyte_of_response(peer, client, chunk):
     client.send_request()
     connection = peer.accept_request()
     connection.stdout(HEAD)
-    sending = Background(connection.send, fcgi.stream(fcgi.STDOUT, 1, body, chunk, padding=chunk % 8))
+    stream = fcgi.stream(fcgi.STDOUT, 1, body, chunk, padding=chunk % 8)
+    sending = Background(connection.send, stream)
     sending_end = Background(lambda: (sending.result(), connection.end()))
     response = client.read_response()
     sending_end.result()
@@ -296,7 +297,8 @@ def test_stderr_flood_before_the_headers_is_bounded(peer, client, growth):
 def test_header_block_without_an_end_is_bounded(deferd, peer, client, growth):
     client.send_request(uri="/endless")
     connection = peer.accept_request()
-    sending = Background(lambda: [connection.stdout(b"X-More: and more\r\n" * 3000) for _ in range(200)])
+    part = b"X-More: and more\r\n" * 3000
+    sending = Background(lambda: [connection.stdout(part) for _ in range(200)])
     response = client.read_response()
     assert (response.status, response.complete) == (502, True)
     with pytest.raises(OSError):

@@ -61,9 +61,10 @@ def stderr_only(connection):
     connection.stderr(b"PHP message: it will not work")
 
 
-STAGES_BEFORE_HEADERS = [lambda connection: None, begin_only, whole_request, part_of_a_record,
-                         record_without_content, part_of_the_headers, all_but_the_last_byte_of_the_headers,
-                         stderr_only]
+STAGES_BEFORE_HEADERS = [
+    lambda connection: None, begin_only, whole_request, part_of_a_record, record_without_content,
+    part_of_the_headers, all_but_the_last_byte_of_the_headers, stderr_only,
+]
 
 
 def name_of(function):
@@ -73,7 +74,9 @@ def name_of(function):
 @pytest.mark.parametrize("how", ["close", "half_close", "reset"])
 @pytest.mark.parametrize("listen", [None, "127.0.0.1:0"], ids=["unix", "tcp"])
 @pytest.mark.parametrize("stage", STAGES_BEFORE_HEADERS, ids=name_of)
-def test_connection_that_ends_before_the_headers_is_502(start_deferd, start_peer, connect, stage, listen, how):
+def test_connection_that_ends_before_the_headers_is_502(
+    start_deferd, start_peer, connect, stage, listen, how
+):
     peer = start_peer(listen)
     deferd = start_deferd(peer)
     client = connect(deferd)

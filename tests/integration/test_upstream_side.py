@@ -182,15 +182,16 @@ def test_response_that_arrives_byte_by_byte(client, peer):
     connection = peer.accept_request()
     id = connection.request.id
     data = b"Content-Type: text/plain\r\n\r\nbody"
-    connection.send_pieces(fcgi.record(fcgi.STDOUT, id, data, 4) + fcgi.record(fcgi.STDERR, id, b"err", 1)
-                           + fcgi.end_request(id))
+    records = fcgi.record(fcgi.STDOUT, id, data, 4) + fcgi.record(fcgi.STDERR, id, b"err", 1)
+    connection.send_pieces(records + fcgi.end_request(id))
     response = client.read_response()
     assert (response.stdout, response.stderr, response.complete) == (data, b"err", True)
 
 
 def test_response_cut_in_two_at_every_byte(client, peer):
     stdout = b"X-A: b\n\nbody"
-    data = fcgi.record(fcgi.STDOUT, 1, stdout, 2) + fcgi.record(fcgi.STDERR, 1, b"e") + fcgi.end_request(1)
+    data = fcgi.record(fcgi.STDOUT, 1, stdout, 2) + fcgi.record(fcgi.STDERR, 1, b"e")
+    data += fcgi.end_request(1)
     for at in range(1, len(data)):
         client.send_request(keep=True)
         connection = peer.accept_request()

@@ -52,6 +52,12 @@ static void feed_bytes(struct phase *phase, const char *data, size_t len)
     free(copy);
 }
 
+static void end_output(struct phase *phase)
+{
+    const struct deferral_events events = {on_stray, on_failed, phase};
+    deferral_end(&phase->deferral, &events);
+}
+
 static void feed(struct phase *phase, const char *text)
 {
     feed_bytes(phase, text, strlen(text));
@@ -343,14 +349,42 @@ static void reports_may_come_in_any_pieces(void **state)
     }
 }
 
-static void a_report_without_its_lf_is_not_yet_one(void **state)
+static void a_report_without_its_lf_waits_for_it_or_the_end(void **state)
 {
+    (void)state;
+    for (int with_lf = 0; with_lf < 2; with_lf++) {
+        struct phase phase = {0};
+        feed(&phase, BEGIN("") "{\"event\":\"end\"}");
+        ends_as(&phase, OUTCOME_LOST, OUTCOME_LOST);
+        if (with_lf) {
+            feed(&phase, "\n");
+        } else {
+            end_output(&phase);
+        }
+        ends_as(&phase, OUTCOME_COMPLETED, OUTCOME_COMPLETED);
+        end_output(&phase); /* nothing is left */
+        is_counted(&phase, 0, 0, 0, 0, 0);
+        finish(&phase);
+    }
+}
+
+static void output_cut_off_at_its_end_is_stray(void **state)
+{
+    char line[9000];
     struct phase phase = {0};
     (void)state;
-    feed(&phase, BEGIN("") "{\"event\":\"end\"}");
+    end_output(&phase);
+    is_counted(&phase, 0, 0, 0, 0, 0);
+    feed(&phase, BEGIN("\"a\"") "{\"event\":\"do");
+    is_counted(&phase, 1, 0, 0, 0, 0);
+    end_output(&phase);
+    is_counted(&phase, 1, 0, 0, 0, 1);
+    assert_string_equal(phase.stray, "{\"event\":\"do");
+    memset(line, 's', sizeof(line)); /* too long, and told already */
+    feed_bytes(&phase, line, sizeof(line));
+    end_output(&phase);
+    is_counted(&phase, 1, 0, 0, 0, 2);
     ends_as(&phase, OUTCOME_LOST, OUTCOME_LOST);
-    feed(&phase, "\n");
-    ends_as(&phase, OUTCOME_COMPLETED, OUTCOME_COMPLETED);
     finish(&phase);
 }
 
@@ -526,7 +560,8 @@ int main(void)
         cmocka_unit_test(a_report_over_the_limit_is_stray),
         cmocka_unit_test(a_long_stray_line_shows_as_much_however_it_is_cut),
         cmocka_unit_test(reports_may_come_in_any_pieces),
-        cmocka_unit_test(a_report_without_its_lf_is_not_yet_one),
+        cmocka_unit_test(a_report_without_its_lf_waits_for_it_or_the_end),
+        cmocka_unit_test(output_cut_off_at_its_end_is_stray),
         cmocka_unit_test(more_tasks_than_have_names_are_counted),
         cmocka_unit_test(every_named_task_keeps_its_name),
         cmocka_unit_test(no_more_tasks_end_than_were_announced),
