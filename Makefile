@@ -68,10 +68,13 @@ unit-valgrind: $(UNIT) ## run them under valgrind
 	    valgrind -q --error-exitcode=9 --leak-check=full --show-leak-kinds=all \
 	        --errors-for-leak-kinds=all ./$$test; done
 
+$(UNIT): $(wildcard tests/unit/*.h)
+$(FUZZ): $(wildcard tests/fuzz/*.h tests/unit/*.h)
+
 $(BUILD)/tests/unit/%: tests/unit/%.c $(CORE)
 	@mkdir -p $(@D)
 	@echo "  cc   $<"
-	@$(CC) $(CPPFLAGS) -Itests/unit $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
+	@$(CC) $(CPPFLAGS) -Itests/unit $(CFLAGS) $(LDFLAGS) -o $@ $(filter-out %.h,$^) $(LDLIBS) -lcmocka
 
 .PHONY: php
 php: ## run the PHP package's tests
@@ -100,7 +103,7 @@ $(BUILD)/tests/fuzz/%: tests/fuzz/%.c $(filter-out src/process/main.c,$(SRC))
 	@mkdir -p $(@D)
 	@echo "  cc   $<"
 	@clang $(CPPFLAGS) -O1 -g -std=c17 -D_GNU_SOURCE \
-	    -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -o $@ $^ $(LDLIBS)
+	    -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -o $@ $(filter-out %.h,$^) $(LDLIBS)
 
 .PHONY: bench
 bench: deps all ## compare throughput with and without deferd

@@ -26,7 +26,7 @@ struct report {
     enum report_event event;
     json_t *root;        /* owned; the strings below belong to it */
     const json_t *tasks; /* begin, add: array of strings; never NULL there */
-    long long pid;       /* begin: the worker's, 0 if it did not say */
+    long long pid;       /* begin: the worker's, 0 if it did not say or is none */
     long long task;      /* start, progress, done, fail, skip: index from 0 */
     double ms;           /* done, fail: wall clock milliseconds, 0 if absent */
     double ratio;        /* progress: 0 to 1 */

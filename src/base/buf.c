@@ -6,6 +6,9 @@
 
 int buf_reserve(struct buf *buf, size_t more)
 {
+    if (more > SIZE_MAX - buf->len) {
+        return UV_ENOMEM;
+    }
     size_t need = buf->len + more;
     if (need <= buf->cap) {
         return 0;

@@ -117,8 +117,8 @@ struct server *server_open(struct pool *pool, char *err, size_t err_size)
     }
     int rc = stream_init(&server->stream, pool->loop, &pool->options->listen, server, NULL);
     if (rc != 0) {
-        close(server->listener.fd);
         address_unlink(&server->listener);
+        close(server->listener.fd);
         free(server);
         snprintf(err, err_size, "cannot listen: %s", uv_strerror(rc));
         return NULL;

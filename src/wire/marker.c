@@ -41,6 +41,7 @@ void marker_scan(struct marker *marker, const uint8_t *data, size_t len, struct 
         size_t n = marker_match(marker, held, data, len);
         marker->matched = (uint8_t)(held + n);
         if (marker->matched == MARKER_LEN) {
+            marker->matched = 0;
             out->used = n;
             out->found = 1;
             return;

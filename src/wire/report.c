@@ -1,5 +1,6 @@
 #include "deferd/report.h"
 
+#include <limits.h>
 #include <string.h>
 
 /* What an event must and may carry; the rest of its keys is ignored. */
@@ -63,6 +64,7 @@ static int report_fill(const json_t *root, const struct report_kind *kind, struc
     }
     out->task = json_integer_value(task);
     out->pid = json_integer_value(json_object_get(root, "pid"));
+    out->pid = out->pid < 1 || out->pid > INT_MAX ? 0 : out->pid;
     out->ms = json_number_value(json_object_get(root, "ms"));
     out->ratio = json_number_value(json_object_get(root, "ratio"));
     out->ratio = out->ratio < 0 ? 0 : out->ratio > 1 ? 1 : out->ratio;

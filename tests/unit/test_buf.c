@@ -121,6 +121,17 @@ static void without_memory_nothing_changes(void **state)
     buf_free(&buf);
 }
 
+static void more_than_can_be_counted_is_no_room(void **state)
+{
+    struct buf buf = {0};
+    (void)state;
+    assert_int_equal(buf_append(&buf, "abc", 3), 0);
+    assert_int_equal(buf_reserve(&buf, SIZE_MAX - 1), UV_ENOMEM);
+    assert_int_equal(buf.len, 3);
+    assert_memory_equal(buf.data, "abc", 3);
+    buf_free(&buf);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -129,6 +140,7 @@ int main(void)
         cmocka_unit_test(reserved_room_can_be_written),
         cmocka_unit_test(room_that_is_there_is_not_taken_again),
         cmocka_unit_test(growth_is_geometric),
+        cmocka_unit_test(more_than_can_be_counted_is_no_room),
         cmocka_unit_test(without_memory_nothing_changes),
     };
     return cmocka_run_group_tests_name("buf", tests, NULL, NULL);

@@ -41,6 +41,7 @@ static size_t take(const struct sent *sent, size_t from, size_t len, uint8_t *ou
     check_that(memcmp(out + done, sent->data + done, scan->replay + scan->pass) == 0, cuts);
     if (found) {
         check_that(from + scan->used == due + MARKER_LEN, cuts);
+        check_that(marker->matched == 0, cuts);
     } else {
         check_that(scan->used == len, cuts);
         check_that(marker->matched == from + len - due, cuts);

@@ -271,6 +271,19 @@ static void begin_and_add_need_names(void **state)
     }
 }
 
+static void a_pid_that_no_process_has_is_unknown(void **state)
+{
+    static const char *const pids[] = {"-1", "0", "4294967296", "9223372036854775807"};
+    (void)state;
+    for (size_t i = 0; i < CHECK_COUNT(pids); i++) {
+        char line[128];
+        snprintf(line, sizeof(line), "{\"event\":\"begin\",\"pid\":%s,\"tasks\":[]}", pids[i]);
+        struct report report = read_report(line);
+        assert_int_equal(report.pid, 0);
+        report_free(&report);
+    }
+}
+
 static void a_pid_that_is_no_number_is_unknown(void **state)
 {
     static const char *const wrong[] = {"\"4711\"", "4711.0", "null", "[4711]", "true"};
@@ -445,6 +458,7 @@ int main(void)
         cmocka_unit_test(an_event_of_a_task_needs_its_index),
         cmocka_unit_test(begin_and_add_need_names),
         cmocka_unit_test(a_pid_that_is_no_number_is_unknown),
+        cmocka_unit_test(a_pid_that_no_process_has_is_unknown),
         cmocka_unit_test(only_one_object_alone_is_a_report),
         cmocka_unit_test(a_report_cut_off_anywhere_is_none),
         cmocka_unit_test(what_is_no_utf8_is_no_report),
