@@ -132,7 +132,7 @@ tidy: ## static analysis: clang-format, clang-tidy, cppcheck
 # --- the system -----------------------------------------------------------------------------------
 
 # What a Debian machine needs to build deferd and to run its demo and tests.
-PACKAGES := gcc make pkg-config libuv1-dev libjansson-dev uthash-dev \
+PACKAGES := gcc libc6-dev make pkg-config libuv1-dev libjansson-dev uthash-dev \
             libfcgi-dev libfcgi-bin libcmocka-dev valgrind \
             nginx-light php-cli php-fpm php-xml php-mbstring php-slim php-pimple phpunit \
             python3 python3-pytest curl wrk
