@@ -67,7 +67,8 @@ final class Script
     }
 
     /**
-     * The reports behind the marker, without times and pid. A line that is none has the event "stray".
+     * The reports behind the marker, without times and pid. A line that is none has the event "stray"; an empty line
+     * says nothing, to deferd neither.
      *
      * @return list<array{event: string, task?: int, tasks?: list<string>, error?: string}>
      */
@@ -82,7 +83,7 @@ final class Script
 
             /** @var array{event: string, task?: int, tasks?: list<string>, error?: string} $report */
             return $report;
-        }, $this->lines());
+        }, array_values(array_filter($this->lines(), static fn (string $line): bool => $line !== '')));
     }
 
     /**

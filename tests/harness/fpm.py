@@ -117,14 +117,6 @@ class Fpm(Process):
         """The workers' pids."""
         return proc.children(self.pid)
 
-    def php_log(self):
-        """What PHP itself logged."""
-        try:
-            with open(os.path.join(self._directory, "php.log"), encoding="utf-8") as file:
-                return file.read()
-        except FileNotFoundError:
-            return ""
-
     def kill_worker(self, pid, number=signal.SIGKILL):
         """Ends one worker, which must be one of ours, and waits until it is gone."""
         if pid not in self.workers():
