@@ -176,7 +176,6 @@ final class ReportsTest extends TestCase
             ['event' => 'start', 'task' => 2],
             ['event' => 'done', 'task' => 2],
             ['event' => 'end'],
-            ['event' => 'stray'],   // the empty line that keeps apart what else may have been printed
             ['event' => 'add', 'tasks' => ['four']],
             ['event' => 'start', 'task' => 3],
             ['event' => 'done', 'task' => 3],
