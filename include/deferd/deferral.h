@@ -73,7 +73,7 @@ enum outcome deferral_outcome(const struct deferral *deferral, int end_request);
 const char *deferral_outcome_name(enum outcome outcome);
 
 /* Writes the names of the tasks that are not done, failed or skipped, separated by ", ", into out,
- * terminated; ends in "..." if they do not fit; size is at least 8. Returns how many such tasks
+ * terminated; ends in "..." if they do not fit; size is at least 5. Returns how many such tasks
  * there are. */
 size_t deferral_unfinished(const struct deferral *deferral, char *out, size_t size);
 

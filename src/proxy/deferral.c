@@ -178,7 +178,7 @@ size_t deferral_unfinished(const struct deferral *deferral, char *out, size_t si
     static const char more[] = "...";
     size_t at = 0;
     int full = 0;
-    assert(size >= 8);
+    assert(size > sizeof(more));
     out[0] = '\0';
     for (size_t i = 0; i < deferral->named && !full; i++) {
         const struct task *task = deferral->tasks[i];
