@@ -116,7 +116,7 @@ demo: deps ## see it work: responses at once, callbacks behind them (KEEP=1 leav
 
 # --- code ---------------------------------------------------------------------------------------
 
-C_FILES := $(SRC) $(wildcard include/deferd/*.h tests/unit/*.[ch] tests/fuzz/*.[ch])
+C_FILES := $(SRC) $(wildcard include/deferd/*.h tests/unit/*.[ch] tests/fuzz/*.[ch] tests/integration/*.c)
 
 .PHONY: format
 format: ## format the C code

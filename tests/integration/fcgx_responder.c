@@ -1,5 +1,6 @@
 /*
- * An application on libfcgi's own responder, FCGX: a peer whose FastCGI was written by neither php-fpm nor us.
+ * An application on libfcgi's own responder, FCGX: a peer whose FastCGI was written by neither
+ * php-fpm nor us.
  *
  *     fcgx_responder SOCKET
  *
@@ -7,9 +8,9 @@
  *
  *     echo     sends the body back
  *     params   lists the params, one a line
- *     defer    answers, writes the end-of-response marker, waits until the file named in the param GATE can be
- *              locked, and reports one task
- *     error    writes to the error stream, and ends with status 3
+ *     defer    answers, writes the end-of-response marker, waits until the file named in the param
+ * GATE can be locked, and reports one task error    writes to the error stream, and ends with
+ * status 3
  */
 #include <fcgiapp.h>
 #include <fcntl.h>
@@ -53,8 +54,9 @@ static void respond_defer(FCGX_Request *request)
     if (token == NULL) {
         return;
     }
-    FCGX_FPrintF(request->out, "\x1e"
-                               "DEFERD/1 END %s\n",
+    FCGX_FPrintF(request->out,
+                 "\x1e"
+                 "DEFERD/1 END %s\n",
                  token);
     FCGX_FPrintF(request->out, "{\"event\":\"begin\",\"pid\":%d,\"tasks\":[\"gated\"]}\n",
                  (int)getpid());
