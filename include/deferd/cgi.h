@@ -24,10 +24,11 @@ size_t cgi_head_scan(struct cgi_head *head, const uint8_t *data, size_t len);
 /* The HTTP status of a complete block: Status, else 302 with a Location, else 200. */
 int cgi_head_status(const struct cgi_head *head);
 
-/* Writes a whole response, header block and a short HTML body (no body if head_only), into out.
- * Returns its length, or 0 if it does not fit. text is shown to the user and must not hold
- * anything a peer sent. */
-size_t cgi_error_page(char *out, size_t size, int status, const char *text, int head_only);
+/* Writes a whole response, header block and a short HTML body (no body if head_only), into out;
+ * retry_after: seconds for a Retry-After, 0 for none. Returns its length, or 0 if it does not fit.
+ * text is shown to the user and must not hold anything a peer sent. */
+size_t cgi_error_page(char *out, size_t size, int status, const char *text, unsigned retry_after,
+                      int head_only);
 
 /* "Bad Gateway", … for the statuses that deferd sends. */
 const char *cgi_reason(int status);

@@ -9,6 +9,8 @@
 
 struct options {
     struct pool_options pool;
+    unsigned max_workers;   /* of upstreams that do not say; 0 if not given */
+    uint64_t queue_timeout; /* of classes that do not say; milliseconds */
     enum log_level log_level;
 };
 

@@ -1,12 +1,14 @@
 /*
- * The pool: so many worker slots, the requests that hold one, and the queue of those that wait for
- * one. A slot stands for one php-fpm worker and is held from dispatch to the end of the upstream
- * connection, deferred phase included.
+ * The pool: worker slots at one or more php-fpm addresses, the queue for them, and the places for
+ * deferred phases. A slot stands for one php-fpm worker and is held from dispatch until that worker
+ * is known, or must be taken, to be free: deferred phase included.
  */
 #ifndef DEFERD_POOL_H
 #define DEFERD_POOL_H
 
 #include "deferd/address.h"
+#include "deferd/queue.h"
+#include "deferd/upstream.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -19,12 +21,23 @@ struct server;
 /* The shared read buffer: callbacks of the loop use it one after the other. */
 #define POOL_SCRATCH 65536
 
+#define POOL_UPSTREAMS_MAX 64
+#define POOL_CLASSES_MAX   32
+
+/* All durations are milliseconds. */
 struct pool_options {
     struct address listen;
     mode_t listen_mode; /* of a unix listening socket */
-    struct address upstream;
-    unsigned max_workers; /* worker slots, at least 1 */
-    size_t max_params;    /* bytes of params a request may have */
+    struct upstream_options upstreams[POOL_UPSTREAMS_MAX];
+    unsigned upstream_count;
+    struct class_options classes[POOL_CLASSES_MAX]; /* the first is "default" */
+    unsigned class_count;
+    size_t max_params;              /* bytes of params a request may have */
+    unsigned queue_max;             /* requests that may wait */
+    struct share defer_max_workers; /* deferred phases that may be under way at once */
+    uint64_t defer_timeout;         /* how long one may take; 0: for ever */
+    uint64_t idle_timeout;          /* how long a connection is kept unused */
+    int keepalive;                  /* keep connections at all */
 };
 
 struct pool {
@@ -33,35 +46,60 @@ struct pool {
     struct server *server;              /* owned; NULL once draining */
     struct client *clients;             /* all connections of web servers */
     uint64_t client_count;
-    struct request *requests; /* all requests from their params' end to their own end */
-    struct request *queue;    /* those that wait for a slot, first come first */
-    unsigned busy;            /* slots held */
+    struct request *requests;           /* all requests from their params' end to their own end */
+    struct request *phases;             /* deferred phases, the oldest first */
+    struct request *held;               /* those of them that wait for a place, the oldest first */
+    struct queue queue;
+    struct upstream *upstreams; /* owned; options->upstream_count of them */
+    unsigned workers;           /* slots in all */
+    unsigned busy;              /* slots held */
+    unsigned places;            /* defer.max_workers in workers */
+    unsigned placed;            /* places taken */
     uint64_t last_request_id;
     uint64_t last_client_id;
-    uint64_t max_conns; /* connections of web servers at once; GET_VALUES tells it */
-    uv_timer_t retry;   /* tries again to dispatch after the upstream's backlog was full */
-    uint64_t full_said; /* uv_now() of the last line about a full backlog */
-    uv_timer_t expire;  /* bounds the wait for half requests while draining */
-    unsigned retry_ms;  /* its delay, 0 when the upstream was not full the last time */
-    int dispatching;    /* a dispatch is under way further up the stack */
-    int draining;       /* no new connections; those that are idle close */
-    uint8_t *scratch;   /* owned, POOL_SCRATCH bytes */
+    uint64_t max_conns;     /* connections of web servers at once; GET_VALUES tells it */
+    uv_timer_t retry;       /* tries again to dispatch after a backlog was full */
+    uint64_t full;          /* upstreams that took no connection in this dispatch, a bit each */
+    uint64_t wait_said;     /* uv_now() of the last line about that */
+    uv_timer_t queue_timer; /* for the request whose time in the queue is up first */
+    uv_timer_t defer_timer; /* for the phase whose time is up first */
+    uv_timer_t expire;      /* bounds the wait for half requests while draining */
+    unsigned retry_ms;      /* retry's delay, 0 when no backlog was full the last time */
+    int class_said;         /* a DEFERD_CLASS that is none was logged */
+    int dispatching;        /* a dispatch is under way further up the stack */
+    int draining;           /* no new connections; those that are idle close */
+    uint8_t *scratch;       /* owned, POOL_SCRATCH bytes */
 };
 
 /* Returns 0 or UV_E…. Does not listen yet. */
 int pool_open(struct pool *pool, uv_loop_t *loop, const struct pool_options *options);
 
-/* Queues a request whose params are complete, and dispatches it at once if a slot is free. */
+/* May connections be kept? */
+int pool_keeps(const struct pool *pool);
+
+/* A request whose params are complete: queues it and dispatches it at once if a slot is free; or
+ * refuses it when the queue is full. */
 void pool_submit(struct pool *pool, struct request *request);
 
-/* Takes a request that is queued out of the queue. */
-void pool_withdraw(struct pool *pool, struct request *request);
+/* A request got no connection; what it is, error tells. It waits for another try. */
+void pool_connect_failed(struct pool *pool, struct request *request, int error);
 
-/* Gives back a slot, which goes to the first in the queue. */
-void pool_release(struct pool *pool);
+/* A request lost its connection and goes to the front of its queue; its slot is given back. */
+void pool_requeue(struct pool *pool, struct request *request);
 
-/* Forgets a request that pool_submit was told of. */
+/* A request ends: it leaves the queue, gives back its slot and its place. pool_dispatch is to
+ * follow when it is freed. */
 void pool_forget(struct pool *pool, struct request *request);
+
+/* Gives free slots to those that wait. */
+void pool_dispatch(struct pool *pool);
+
+/* A request's deferred phase begins: sets its placed if there is a place, and otherwise has it
+ * wait for one. */
+void pool_begin_phase(struct pool *pool, struct request *request);
+
+/* The request waits for a place no more. */
+void pool_unhold(struct pool *pool, struct request *request);
 
 /* Stops listening and closes idle connections; requests go on. The loop ends when the last has. */
 void pool_drain(struct pool *pool);

@@ -8,13 +8,16 @@
 #include "deferd/buf.h"
 #include "deferd/cgi.h"
 #include "deferd/deferral.h"
+#include "deferd/head.h"
 #include "deferd/marker.h"
 #include "deferd/stream.h"
 
 #include <stdint.h>
 
 struct client;
+struct conn;
 struct pool;
+struct queue_class;
 struct upstream;
 
 enum request_state {
@@ -22,49 +25,50 @@ enum request_state {
     REQUEST_QUEUED,     /* it waits for a worker slot */
     REQUEST_CONNECTING, /* it holds a slot; the upstream connection is being made */
     REQUEST_RUNNING,    /* it holds a slot; the client waits for the response */
+    REQUEST_HELD,       /* as DEFERRED, but too many are: its response's end is held back */
     REQUEST_DEFERRED,   /* it holds a slot; the client has its response */
     REQUEST_ENDED,      /* nothing is left but to free it */
 };
 
-/* Bytes within a buffer. */
-struct slice {
-    const uint8_t *data; /* borrowed from the buffer */
-    size_t len;
-};
-
 struct request {
     enum request_state state;
-    uint64_t id;                             /* deferd's own, for logs; unique in this process */
-    uint16_t fcgi_id;                        /* the web server's */
-    struct pool *pool;                       /* borrowed */
-    struct client *client;                   /* borrowed; NULL once it is answered or gone */
-    struct upstream *upstream;               /* from dispatch to the end; closes itself */
-    struct request *prev, *next;             /* pool->requests */
-    struct request *queue_prev, *queue_next; /* pool->queue */
+    uint64_t id;                 /* deferd's own, for logs; unique in this process */
+    uint16_t fcgi_id;            /* the web server's */
+    struct pool *pool;           /* borrowed */
+    struct client *client;       /* borrowed; NULL once it is answered or gone */
+    struct queue_class *class;   /* borrowed */
+    struct upstream *upstream;   /* borrowed; the one of its slot, NULL without a slot */
+    struct conn *conn;           /* from dispatch on; closes itself */
+    struct request *prev, *next; /* pool->requests */
+    struct request *queue_prev, *queue_next; /* class->waiting, or pool->held */
+    struct request *phase_prev, *phase_next; /* pool->phases */
 
-    struct buf head;          /* the records up to the empty PARAMS, as they go upstream; in the
-                                 deferred phase only what method and uri point at */
-    struct slice method;      /* in head */
-    struct slice uri;         /* in head */
-    long long content_length; /* -1 if there is none */
-    long long body;           /* bytes of STDIN seen so far */
-    uint8_t params_done;
+    struct head head;
+    long long body; /* bytes of STDIN seen so far */
+    uint64_t tried; /* upstreams that could not be connected, a bit each */
+    uint8_t queued; /* it is in class->waiting; kept by the queue */
     uint8_t stdin_done;
     uint8_t stdin_sent; /* the empty STDIN record went upstream */
     uint8_t head_sent;
-    uint8_t is_head; /* HEAD: the response ends with its header block */
+    uint8_t tries; /* how often its connection was lost, and it was sent again */
+    uint8_t heard; /* something of a response came */
 
     uint8_t cgi_done; /* the response's header block is complete and went to the client */
     uint8_t marker_seen;
-    int status; /* HTTP status of the response, 0 before there is one */
+    uint8_t over;     /* the application's END_REQUEST came */
+    uint8_t in_phase; /* it is in pool->phases */
+    uint8_t placed;   /* it has one of the places of defer.max_workers */
+    int status;       /* HTTP status of the response, 0 before there is one */
     struct cgi_head cgi;
-    struct buf held; /* response bytes kept back until the header block is complete */
+    struct buf held; /* response bytes kept back until the header block is complete, or, in
+                        REQUEST_HELD, the records up to END_REQUEST */
     struct marker marker;
     struct deferral deferral;
 
     uint64_t submitted;  /* uv_hrtime() when the params were complete, */
     uint64_t dispatched; /* when it got its slot, */
-    uint64_t answered;   /* and when the client got END_REQUEST; 0 before */
+    uint64_t answered;   /* when the client got END_REQUEST, */
+    uint64_t deferred;   /* and when its deferred phase began; 0 before */
 };
 
 /* The way in; called by the client. */
@@ -72,49 +76,62 @@ struct request {
 /* A request begins. NULL without memory. */
 struct request *request_open(struct pool *pool, struct client *client, uint16_t fcgi_id);
 
-/* Params arrive. Returns 0; UV_E2BIG beyond the limit; UV_ENOMEM. */
-int request_params(struct request *request, const uint8_t *data, size_t len);
-
-/* The params are complete. Returns 0, or UV_E2BIG if a single one is too long for any record,
- * UV_EINVAL if they are malformed, another UV_E… without memory or random bytes. */
+/* The params are complete: the request is ready for the queue. Returns 0 or what head_end
+ * returned, or UV_EIO without random bytes. */
 int request_params_end(struct request *request);
 
-/* Body arrives, for a request that is running; collected for its upstream connection. */
+/* May its body go upstream now? */
+int request_takes_body(const struct request *request);
+
+/* Body arrives, for a request that takes it; collected for its upstream connection. */
 void request_body(struct request *request, const uint8_t *data, size_t len, struct gather *up);
 
 /* Writes what is to go upstream now: the head if it has not gone, what body was collected, and the
  * body's end. */
 void request_flush(struct request *request, struct gather *up);
 
-/* The web server gave the request up, or is gone. Not for an answered request. Frees it. */
+/* The web server gave the request up, or is gone. Frees it, unless it is in its deferred phase. */
 void request_cancel(struct request *request, const char *why);
 
 /* The way through; called by the pool. */
 
-/* Takes a slot: connects. Returns 0; UV_EAGAIN if the upstream's backlog is full, the request is
- * queued as before. Any other failure is answered, and 0 returned. */
+/* Goes to a worker of request->upstream. Returns 0; or UV_EAGAIN: its backlog is full, or another
+ * UV_E…: it cannot be connected; the request is queued as before. */
 int request_dispatch(struct request *request);
 
-/* The way out; called by the upstream connection. */
+/* Too many phases were under way; now there is a place. */
+void request_place(struct request *request);
+
+/* Its time in the queue, or in the deferred phase, is up. Frees it. */
+void request_queue_timeout(struct request *request);
+void request_defer_timeout(struct request *request);
+
+/* Answers in the application's stead with an error page, closes the upstream connection, if any,
+ * and frees the request. Nothing of a response may have gone to the client. retry_after: seconds,
+ * 0 for none. outcome is for the log. */
+void request_refuse(struct request *request, int status, const char *text, unsigned retry_after,
+                    const char *outcome);
+
+/* The way out; called by the connection. */
 
 void request_connected(struct request *request);
 void request_connect_failed(struct request *request, int error);
 
-/* The upstream's END_REQUEST. Frees the request. */
-void request_upstream_end(struct request *request, uint32_t app_status, uint8_t protocol_status,
-                          struct gather *down);
+/* The barrier in front of it is answered: php-fpm reads it. */
+void request_acknowledged(struct request *request);
 
-/* The upstream connection ended or broke: why is a sentence. Frees the request. */
-void request_upstream_lost(struct request *request, const char *why);
+/* END_REQUEST. May free the request. */
+void request_conn_end(struct request *request, uint32_t app_status, uint8_t protocol_status,
+                      struct gather *down);
 
-/* Called by the response, and request_refuse by the client too. */
+/* The barrier behind it is answered: the worker is free. Frees the request. */
+void request_conn_free(struct request *request);
 
-/* The response is complete: collects END_REQUEST and flushes; the deferred phase begins. */
-void request_answered(struct request *request, struct gather *down);
+/* The connection ended or broke: why is a sentence. Queues the request again if it provably did
+ * not run or may run twice; otherwise frees it. */
+void request_conn_lost(struct request *request, const char *why);
 
-/* Answers in the application's stead with an error page, closes the upstream connection, if any,
- * and frees the request. Nothing of a response may have gone to the client. outcome is for the
- * log. */
-void request_refuse(struct request *request, int status, const char *text, const char *outcome);
+/* Called by the response: it is complete; the deferred phase begins. */
+void request_complete(struct request *request, struct gather *down);
 
 #endif

@@ -11,6 +11,7 @@
 #define DEFERD_STREAM_H
 
 #include "deferd/address.h"
+#include "deferd/buf.h"
 #include "deferd/fcgi.h"
 
 #include <stddef.h>
@@ -69,6 +70,10 @@ void gather_record(struct gather *gather, uint8_t type, uint16_t id, const void 
 
 void gather_end_request(struct gather *gather, uint16_t id, uint32_t app_status,
                         uint8_t protocol_status);
+
+/* Copies what was collected to the end of buf instead of writing it. Returns 0 or UV_ENOMEM, then
+ * nothing has changed. */
+int gather_take(struct gather *gather, struct buf *buf);
 
 /* Writes what was collected. Returns gather->error. */
 int gather_flush(struct gather *gather);

@@ -1,42 +1,71 @@
 /*
- * A connection to php-fpm, for one request.
+ * One php-fpm address: its worker slots, the connections kept to it, and whether it can be reached.
  */
 #ifndef DEFERD_UPSTREAM_H
 #define DEFERD_UPSTREAM_H
 
-#include "deferd/fcgi.h"
-#include "deferd/stream.h"
+#include "deferd/address.h"
 
+#include <stdint.h>
+#include <uv.h>
+
+struct conn;
 struct pool;
 struct request;
 
-struct upstream {
-    struct stream stream;
-    struct pool *pool;       /* borrowed */
-    struct request *request; /* borrowed; NULL once it has ended: then the connection closes */
-    uv_connect_t connect;
-    struct fcgi_reader reader;
-    uint8_t end_body[8]; /* END_REQUEST's content */
-    uint8_t end_have;
-    uint8_t connected;
-    uint8_t paused; /* not read from, because the client is slow */
-    uint8_t broken; /* a write failed: no more is written, what the peer sent is still read */
+struct upstream_options {
+    struct address address;
+    unsigned max_workers; /* requests it works on at once: its pm.max_children */
 };
 
-/* Connects for the request. Returns 0: *out is set and either already connected, or
- * request_connected or request_connect_failed will be called; or UV_EAGAIN: the backlog is full; or
- * another UV_E…. On error there is no connection. */
-int upstream_open(struct pool *pool, struct request *request, struct upstream **out);
+/* Does this php-fpm survive GET_VALUES, which all keeping rests on (fact 9)? */
+enum upstream_barrier {
+    UPSTREAM_BARRIER_UNKNOWN,
+    UPSTREAM_BARRIER_ASKING, /* a connection that asks is open */
+    UPSTREAM_BARRIER_YES,
+    UPSTREAM_BARRIER_NO, /* older than 8.2.13, or no php-fpm */
+};
 
-/* Stops and resumes reading. */
-void upstream_pause(struct upstream *upstream);
-void upstream_resume(struct upstream *upstream);
+struct upstream {
+    const struct upstream_options *options; /* borrowed */
+    struct pool *pool;                      /* borrowed */
+    unsigned index;                         /* its place in pool->upstreams */
+    unsigned busy;                          /* slots held by requests */
+    unsigned kept;                          /* idle connections, each of which pins a worker too */
+    struct conn *idle;                      /* most recently used first */
+    struct conn *asker;                     /* the connection that asks for barrier, or NULL */
+    enum upstream_barrier barrier;
+    unsigned backoff;    /* milliseconds, 0 while it can be reached */
+    uint64_t down_until; /* uv_hrtime() */
+    uv_timer_t reap;     /* closes idle connections */
+};
 
-/* No more of the request's body will come: ends it early, so that the worker does not wait for the
- * rest (fact 14). */
-void upstream_cut_body(struct upstream *upstream);
+/* Returns 0 or UV_E…. */
+int upstream_open(struct upstream *upstream, struct pool *pool,
+                  const struct upstream_options *options, unsigned index);
 
-/* Closes and frees the connection; its request hears nothing more. */
-void upstream_close(struct upstream *upstream);
+/* Could it be reached, as far as is known? */
+int upstream_is_up(const struct upstream *upstream);
+
+/* A connect failed: sets it aside for a while that grows from failure to failure. */
+void upstream_failed(struct upstream *upstream, int error);
+
+/* A connect succeeded. */
+void upstream_reached(struct upstream *upstream);
+
+/* Asks whether this php-fpm survives GET_VALUES, if that is not known and a slot is free. */
+void upstream_ask(struct upstream *upstream);
+
+/* A connection that may be used again. */
+void upstream_keep(struct upstream *upstream, struct conn *conn);
+
+/* Takes an idle connection out, the most recently used first; NULL if there is none. */
+struct conn *upstream_take(struct upstream *upstream);
+
+/* A connection that was idle is gone. */
+void upstream_lose(struct upstream *upstream, struct conn *conn);
+
+/* Closes all connections that serve no request. */
+void upstream_shut(struct upstream *upstream);
 
 #endif

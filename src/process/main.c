@@ -100,7 +100,7 @@ static int process_start(struct process *process)
         log_line(LOG_ALERT, "cannot start: %s", uv_strerror(rc));
         return -1;
     }
-    process->pool.max_conns = process_raise_files(process->options.pool.max_workers);
+    process->pool.max_conns = process_raise_files(process->pool.workers);
     process->pool.server = server_open(&process->pool, err, sizeof(err));
     if (process->pool.server == NULL) {
         log_line(LOG_ALERT, "%s", err);
@@ -126,10 +126,10 @@ static void process_end(struct process *process)
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
     sigprocmask(SIG_BLOCK, &set, NULL);
-    pool_free(&process->pool);
     uv_walk(&process->loop, process_close_handle, NULL);
     uv_run(&process->loop, UV_RUN_DEFAULT);
     uv_loop_close(&process->loop);
+    pool_free(&process->pool);
 }
 
 /* A socket must never get the number of a standard stream: the log would be written into it. */
@@ -160,9 +160,9 @@ int main(int argc, char **argv)
     if (process_start(&process) != 0) {
         return EXIT_FAILURE;
     }
-    log_line(LOG_NOTICE, "ready: pid %d listening on %s, upstream %s, max-workers %u",
-             (int)getpid(), server_address(process.pool.server), process.options.pool.upstream.text,
-             process.options.pool.max_workers);
+    log_line(LOG_NOTICE, "ready: pid %d listening on %s, %u upstream(s), %u workers", (int)getpid(),
+             server_address(process.pool.server), process.options.pool.upstream_count,
+             process.pool.workers);
     uv_run(&process.loop, UV_RUN_DEFAULT);
     process_end(&process);
     log_line(LOG_NOTICE, "ended");

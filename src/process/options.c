@@ -47,11 +47,6 @@ static int option_listen_mode(struct options *options, const char *value, char *
     return 0;
 }
 
-static int option_upstream(struct options *options, const char *value, char *err, size_t err_size)
-{
-    return address_parse(&options->pool.upstream, value, err, err_size);
-}
-
 static int option_max_workers(struct options *options, const char *value, char *err,
                               size_t err_size)
 {
@@ -59,7 +54,210 @@ static int option_max_workers(struct options *options, const char *value, char *
     if (option_unsigned(value, 1, 1000000, 10, &n, err, err_size) != 0) {
         return -1;
     }
-    options->pool.max_workers = (unsigned)n;
+    options->max_workers = (unsigned)n;
+    return 0;
+}
+
+/* A number of workers or a percentage of all. */
+static int option_share(const char *value, struct share *out, char *err, size_t err_size)
+{
+    char *rest;
+    unsigned long n = strtoul(value, &rest, 10);
+    int percent = strcmp(rest, "%") == 0;
+    if (value[0] < '0' || value[0] > '9' || (*rest != '\0' && !percent) || n < 1 ||
+        n > (percent ? 100 : 1000000)) {
+        snprintf(err, err_size, "\"%s\": allowed is a number from 1 to 1000000, or 1%% to 100%%",
+                 value);
+        return -1;
+    }
+    *out = (struct share){(unsigned)n, percent};
+    return 0;
+}
+
+/* A duration in milliseconds: 500ms, 10s, 5m, 1h; a number alone is seconds, as php-fpm has it. */
+static int option_duration(const char *value, uint64_t min, uint64_t *out, char *err,
+                           size_t err_size)
+{
+    static const struct {
+        const char *name;
+        uint64_t ms;
+    } units[] = {{"ms", 1}, {"", 1000}, {"s", 1000}, {"m", 60000}, {"h", 3600000}};
+    char *rest;
+    errno = 0;
+    unsigned long n = strtoul(value, &rest, 10);
+    for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
+        if (value[0] >= '0' && value[0] <= '9' && errno == 0 && n <= 1000000 &&
+            strcmp(rest, units[i].name) == 0 && n * units[i].ms >= min) {
+            *out = n * units[i].ms;
+            return 0;
+        }
+    }
+    snprintf(err, err_size, "\"%s\": allowed is a duration such as 500ms, 10s, 5m or 1h%s", value,
+             min == 0 ? ", or 0 for none" : "");
+    return -1;
+}
+
+/* Splits NAME[,KEY=VALUE]…: calls set for each pair. rest is changed. */
+static int option_pairs(char *rest,
+                        int (*set)(void *arg, const char *key, const char *value, char *err,
+                                   size_t err_size),
+                        void *arg, char *err, size_t err_size)
+{
+    char *save = NULL;
+    for (char *pair = strtok_r(rest, ",", &save); pair != NULL; pair = strtok_r(NULL, ",", &save)) {
+        char *equals = strchr(pair, '=');
+        if (equals == NULL) {
+            snprintf(err, err_size, "\"%s\": KEY=VALUE is wanted here", pair);
+            return -1;
+        }
+        *equals = '\0';
+        if (set(arg, pair, equals + 1, err, err_size) != 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int option_upstream_pair(void *arg, const char *key, const char *value, char *err,
+                                size_t err_size)
+{
+    struct upstream_options *upstream = arg;
+    unsigned long n;
+    if (strcmp(key, "max_workers") != 0) {
+        snprintf(err, err_size, "\"%s\": allowed is max_workers", key);
+        return -1;
+    }
+    if (option_unsigned(value, 1, 1000000, 10, &n, err, err_size) != 0) {
+        return -1;
+    }
+    upstream->max_workers = (unsigned)n;
+    return 0;
+}
+
+static int option_upstream(struct options *options, const char *value, char *err, size_t err_size)
+{
+    struct pool_options *pool = &options->pool;
+    struct upstream_options *upstream = &pool->upstreams[pool->upstream_count];
+    char text[ADDRESS_TEXT_MAX];
+    if (pool->upstream_count == POOL_UPSTREAMS_MAX || strlen(value) >= sizeof(text)) {
+        snprintf(err, err_size, "\"%.100s\": too long, or more than %d upstreams", value,
+                 POOL_UPSTREAMS_MAX);
+        return -1;
+    }
+    snprintf(text, sizeof(text), "%s", value);
+    char *comma = strchr(text, ',');
+    if (comma != NULL) {
+        *comma = '\0';
+    }
+    if (address_parse(&upstream->address, text, err, err_size) != 0 ||
+        (comma != NULL &&
+         option_pairs(comma + 1, option_upstream_pair, upstream, err, err_size) != 0)) {
+        return -1;
+    }
+    pool->upstream_count++;
+    return 0;
+}
+
+static int option_class_pair(void *arg, const char *key, const char *value, char *err,
+                             size_t err_size)
+{
+    struct class_options *class = arg;
+    if (strcmp(key, "max_workers") == 0) {
+        return option_share(value, &class->max_workers, err, err_size);
+    }
+    if (strcmp(key, "queue_timeout") == 0) {
+        return option_duration(value, 1, &class->queue_timeout, err, err_size);
+    }
+    if (strcmp(key, "priority") == 0) {
+        unsigned long n;
+        if (option_unsigned(value, 0, 100, 10, &n, err, err_size) != 0) {
+            return -1;
+        }
+        class->priority = (int)n;
+        return 0;
+    }
+    snprintf(err, err_size, "\"%s\": allowed are max_workers, priority and queue_timeout", key);
+    return -1;
+}
+
+static struct class_options *option_find_class(struct pool_options *pool, const char *name)
+{
+    for (unsigned i = 0; i < pool->class_count; i++) {
+        if (strcmp(pool->classes[i].name, name) == 0) {
+            return &pool->classes[i];
+        }
+    }
+    if (pool->class_count == POOL_CLASSES_MAX) {
+        return NULL;
+    }
+    struct class_options *class = &pool->classes[pool->class_count++];
+    *class = (struct class_options){.max_workers = {100, 1}};
+    snprintf(class->name, sizeof(class->name), "%s", name);
+    return class;
+}
+
+static int option_class(struct options *options, const char *value, char *err, size_t err_size)
+{
+    char text[256];
+    size_t len = strcspn(value, ",");
+    if (len == 0 || len >= CLASS_NAME_MAX || strlen(value) >= sizeof(text)) {
+        snprintf(err, err_size, "\"%.100s\": allowed is NAME[,KEY=VALUE]…, NAME of 1 to %d bytes",
+                 value, CLASS_NAME_MAX - 1);
+        return -1;
+    }
+    snprintf(text, sizeof(text), "%s", value);
+    text[len] = '\0';
+    struct class_options *class = option_find_class(&options->pool, text);
+    if (class == NULL) {
+        snprintf(err, err_size, "more than %d classes", POOL_CLASSES_MAX);
+        return -1;
+    }
+    return value[len] == '\0'
+               ? 0
+               : option_pairs(text + len + 1, option_class_pair, class, err, err_size);
+}
+
+static int option_queue_max(struct options *options, const char *value, char *err, size_t err_size)
+{
+    unsigned long n;
+    if (option_unsigned(value, 0, 1000000, 10, &n, err, err_size) != 0) {
+        return -1;
+    }
+    options->pool.queue_max = (unsigned)n;
+    return 0;
+}
+
+static int option_queue_timeout(struct options *options, const char *value, char *err,
+                                size_t err_size)
+{
+    return option_duration(value, 1, &options->queue_timeout, err, err_size);
+}
+
+static int option_defer_max_workers(struct options *options, const char *value, char *err,
+                                    size_t err_size)
+{
+    return option_share(value, &options->pool.defer_max_workers, err, err_size);
+}
+
+static int option_defer_timeout(struct options *options, const char *value, char *err,
+                                size_t err_size)
+{
+    return option_duration(value, 0, &options->pool.defer_timeout, err, err_size);
+}
+
+static int option_idle_timeout(struct options *options, const char *value, char *err,
+                               size_t err_size)
+{
+    return option_duration(value, 1, &options->pool.idle_timeout, err, err_size);
+}
+
+static int option_keepalive(struct options *options, const char *value, char *err, size_t err_size)
+{
+    options->pool.keepalive = strcmp(value, "yes") == 0;
+    if (!options->pool.keepalive && strcmp(value, "no") != 0) {
+        snprintf(err, err_size, "\"%s\": allowed is yes or no", value);
+        return -1;
+    }
     return 0;
 }
 
@@ -92,9 +290,22 @@ static const struct option_row {
     {"listen", "ADDR", option_listen, 1, "where the web server connects to (its fastcgi_pass)"},
     {"listen-mode", "MODE", option_listen_mode, 0,
      "file mode of a unix socket to listen on, octal (default 0660)"},
-    {"upstream", "ADDR", option_upstream, 1, "where php-fpm listens"},
-    {"max-workers", "N", option_max_workers, 1,
-     "requests php-fpm works on at once: its pm.max_children"},
+    {"upstream", "ADDR[,max_workers=N]", option_upstream, 1,
+     "where a php-fpm listens; may be given several times"},
+    {"max-workers", "N", option_max_workers, 0,
+     "requests an upstream without max_workers works on at once: its pm.max_children"},
+    {"queue-max", "N", option_queue_max, 0, "requests that may wait (default 1024)"},
+    {"queue-timeout", "TIME", option_queue_timeout, 0, "how long one may wait (default 30s)"},
+    {"class", "NAME[,KEY=VALUE]...", option_class, 0,
+     "a class of requests: max_workers, priority, queue_timeout"},
+    {"defer-max-workers", "N|N%", option_defer_max_workers, 0,
+     "deferred phases that may be under way at once (default 100%)"},
+    {"defer-timeout", "TIME", option_defer_timeout, 0,
+     "how long a deferred phase may take (default 0: for ever)"},
+    {"upstream-keepalive", "yes|no", option_keepalive, 0,
+     "keep connections where that is safe (default yes)"},
+    {"upstream-idle-timeout", "TIME", option_idle_timeout, 0,
+     "how long a connection is kept unused (default 1s)"},
     {"max-params", "BYTES", option_max_params, 0,
      "params a request may have before it is answered 431 (default 65536)"},
     {"log-level", "LEVEL", option_log_level, 0, "alert, error, warning, notice (default) or debug"},
@@ -149,6 +360,26 @@ static enum options_result options_complete(const unsigned *seen, int argc, char
     return OPTIONS_RUN;
 }
 
+/* What stands for options that were not given, where that depends on others. */
+static enum options_result options_fill(struct options *options)
+{
+    struct pool_options *pool = &options->pool;
+    for (unsigned i = 0; i < pool->upstream_count; i++) {
+        if (pool->upstreams[i].max_workers == 0) {
+            pool->upstreams[i].max_workers = options->max_workers;
+        }
+        if (pool->upstreams[i].max_workers == 0) {
+            return options_wrong("--max-workers N is missing");
+        }
+    }
+    for (unsigned i = 0; i < pool->class_count; i++) {
+        if (pool->classes[i].queue_timeout == 0) {
+            pool->classes[i].queue_timeout = options->queue_timeout;
+        }
+    }
+    return OPTIONS_RUN;
+}
+
 enum options_result options_parse(struct options *options, int argc, char **argv)
 {
     struct option longs[OPTION_ROWS + 3];
@@ -159,9 +390,16 @@ enum options_result options_parse(struct options *options, int argc, char **argv
 
     options_long(longs);
     *options = (struct options){
-        .pool = {.listen_mode = 0660, .max_params = 65536},
+        .pool = {.listen_mode = 0660,
+                 .max_params = 65536,
+                 .queue_max = 1024,
+                 .defer_max_workers = {100, 1},
+                 .idle_timeout = 1000,
+                 .keepalive = 1},
+        .queue_timeout = 30000,
         .log_level = LOG_NOTICE,
     };
+    option_find_class(&options->pool, "default");
     while ((index = getopt_long(argc, argv, "", longs, NULL)) != -1) {
         if (index == 'h') {
             options_help();
@@ -181,5 +419,6 @@ enum options_result options_parse(struct options *options, int argc, char **argv
         }
         seen[index - 1] = 1;
     }
-    return options_complete(seen, argc, argv);
+    enum options_result result = options_complete(seen, argc, argv);
+    return result == OPTIONS_RUN ? options_fill(options) : result;
 }

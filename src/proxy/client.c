@@ -7,11 +7,11 @@
  */
 #include "deferd/client.h"
 
+#include "deferd/conn.h"
 #include "deferd/log.h"
 #include "deferd/params.h"
 #include "deferd/pool.h"
 #include "deferd/request.h"
-#include "deferd/upstream.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -282,8 +282,8 @@ static void client_on_drained(struct stream *stream, int status)
         client_finish(client);
         return;
     }
-    if (client->request != NULL && client->request->upstream != NULL) {
-        upstream_resume(client->request->upstream);
+    if (client->request != NULL && client->request->conn != NULL) {
+        conn_resume(client->request->conn);
     }
     client_unblock(client, CLIENT_BLOCK_OUTPUT);
 }
@@ -379,7 +379,7 @@ static void client_params_failed(struct client *client, const struct fcgi_event 
                  "request %llu: params longer than %zu bytes, or one of them than 65535; answered "
                  "431 (see --max-params)",
                  (unsigned long long)request->id, client->pool->options->max_params);
-        request_refuse(request, 431, "The request's headers are too long.", "rejected");
+        request_refuse(request, 431, "The request's headers are too long.", 0, "rejected");
     } else {
         log_line(LOG_ERROR, "request %llu: %s; closed the connection",
                  (unsigned long long)request->id, uv_strerror(error));
@@ -401,7 +401,7 @@ static void client_stdin_end(struct client *client, const struct fcgi_event *ev)
 {
     struct request *request = client->request;
     /* php-fpm would wait for the rest for ever (fact 14). */
-    if (request->body < request->content_length) {
+    if (request->body < request->head.content_length) {
         client_malformed(client, ev, "STDIN ended before CONTENT_LENGTH bytes");
         return;
     }
@@ -418,10 +418,10 @@ static int client_is_current(const struct client *client, const struct fcgi_even
 static const char *client_misplaced(const struct client *client, const struct fcgi_event *ev)
 {
     const struct request *request = client->request;
-    if (ev->type == FCGI_PARAMS && request->params_done) {
+    if (ev->type == FCGI_PARAMS && request->head.done) {
         return "PARAMS after their end";
     }
-    if (ev->type == FCGI_STDIN && !request->params_done) {
+    if (ev->type == FCGI_STDIN && !request->head.done) {
         return "STDIN before the params' end";
     }
     if (ev->type == FCGI_STDIN && request->stdin_done) {
@@ -464,7 +464,7 @@ static void client_on_record(struct client *client, const struct fcgi_event *ev)
     if (wrong != NULL) {
         client_malformed(client, ev, wrong);
     } else if (ev->type == FCGI_STDIN && ev->length > 0 && client_is_current(client, ev) &&
-               request->state != REQUEST_RUNNING) {
+               !request_takes_body(request)) {
         client->blocked |= CLIENT_BLOCK_QUEUED;
     }
 }
@@ -474,7 +474,7 @@ static void client_on_content(struct client *client, const struct fcgi_event *ev
     int current = client_is_current(client, ev);
     int rc = 0;
     if (ev->type == FCGI_PARAMS && current) {
-        rc = request_params(client->request, ev->data, ev->len);
+        rc = head_add(&client->request->head, ev->data, ev->len, client->pool->options->max_params);
     } else if (ev->type == FCGI_STDIN && current) {
         client->request->body += (long long)ev->len;
         request_body(client->request, ev->data, ev->len, up);
@@ -562,10 +562,11 @@ static void client_settle(struct client *client, struct gather *up)
     }
     if (request->state == REQUEST_RUNNING) {
         request_flush(request, up);
-        if (request->upstream->stream.pending > 0 && !request->stdin_done) {
+        if (request->conn->stream.pending > 0 && !request->stdin_done) {
             client->blocked |= CLIENT_BLOCK_UPLOAD;
         }
-    } else if (request->params_done && !request->stdin_done) {
+    }
+    if (request->head.done && !request->stdin_done && !request_takes_body(request)) {
         client->blocked |= CLIENT_BLOCK_QUEUED;
     }
 }

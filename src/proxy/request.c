@@ -1,9 +1,10 @@
 #include "deferd/request.h"
 
 #include "deferd/client.h"
+#include "deferd/conn.h"
 #include "deferd/log.h"
-#include "deferd/params.h"
 #include "deferd/pool.h"
+#include "deferd/queue.h"
 #include "deferd/response.h"
 #include "deferd/token.h"
 #include "deferd/upstream.h"
@@ -13,21 +14,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What stands in head before the first param: BEGIN_REQUEST and the header of the PARAMS record. */
-#define REQUEST_PREFIX (FCGI_SHORT_RECORD + FCGI_HEADER_LEN)
-
-/* Behind the last: a PARAMS record with DEFERD_TOKEN, which by being the last wins over any other
- * of that name (fact 15), and the empty PARAMS record. */
-#define REQUEST_TOKEN_NAME "DEFERD_TOKEN"
-#define REQUEST_TOKEN_PAIR (2 + sizeof(REQUEST_TOKEN_NAME) - 1 + TOKEN_LEN)
-#define REQUEST_SUFFIX     (FCGI_HEADER_LEN + REQUEST_TOKEN_PAIR + FCGI_HEADER_LEN)
-
-#define REQUEST_URI_LOGGED 1024
+/* How often a request may be sent again after its connection was lost: provably not run, or without
+ * side effects. */
+#define REQUEST_TRIES_UNRUN 8
+#define REQUEST_TRIES_SAFE  1
 
 static const char *const request_state_names[] = {
-    [REQUEST_READING] = "reading",       [REQUEST_QUEUED] = "queued",
-    [REQUEST_CONNECTING] = "connecting", [REQUEST_RUNNING] = "running",
-    [REQUEST_DEFERRED] = "deferred",     [REQUEST_ENDED] = "ended",
+    [REQUEST_READING] = "reading", [REQUEST_QUEUED] = "queued", [REQUEST_CONNECTING] = "connecting",
+    [REQUEST_RUNNING] = "running", [REQUEST_HELD] = "held",     [REQUEST_DEFERRED] = "deferred",
+    [REQUEST_ENDED] = "ended",
 };
 
 #define REQUEST_TO(state) (1u << (state))
@@ -38,7 +33,9 @@ static const unsigned request_ways[] = {
     [REQUEST_QUEUED] = REQUEST_TO(REQUEST_CONNECTING) | REQUEST_TO(REQUEST_ENDED),
     [REQUEST_CONNECTING] =
         REQUEST_TO(REQUEST_RUNNING) | REQUEST_TO(REQUEST_QUEUED) | REQUEST_TO(REQUEST_ENDED),
-    [REQUEST_RUNNING] = REQUEST_TO(REQUEST_DEFERRED) | REQUEST_TO(REQUEST_ENDED),
+    [REQUEST_RUNNING] = REQUEST_TO(REQUEST_QUEUED) | REQUEST_TO(REQUEST_HELD) |
+                        REQUEST_TO(REQUEST_DEFERRED) | REQUEST_TO(REQUEST_ENDED),
+    [REQUEST_HELD] = REQUEST_TO(REQUEST_DEFERRED) | REQUEST_TO(REQUEST_ENDED),
     [REQUEST_DEFERRED] = REQUEST_TO(REQUEST_ENDED),
     [REQUEST_ENDED] = 0,
 };
@@ -58,11 +55,12 @@ static void request_set_state(struct request *request, enum request_state state)
     request->state = state;
 }
 
-static int request_has_slot(const struct request *request)
+static int request_in_phase(const struct request *request)
 {
-    return request->state == REQUEST_CONNECTING || request->state == REQUEST_RUNNING ||
-           request->state == REQUEST_DEFERRED;
+    return request->state == REQUEST_HELD || request->state == REQUEST_DEFERRED;
 }
+
+/* --- the way in ------------------------------------------------------------------------------- */
 
 struct request *request_open(struct pool *pool, struct client *client, uint16_t fcgi_id)
 {
@@ -75,171 +73,61 @@ struct request *request_open(struct pool *pool, struct client *client, uint16_t 
     request->fcgi_id = fcgi_id;
     request->pool = pool;
     request->client = client;
-    request->content_length = -1;
     return request;
 }
 
-int request_params(struct request *request, const uint8_t *data, size_t len)
-{
-    struct buf *head = &request->head;
-    if (head->len == 0) {
-        int rc = buf_reserve(head, REQUEST_PREFIX + len + REQUEST_SUFFIX);
-        if (rc != 0) {
-            return rc;
-        }
-        head->len = REQUEST_PREFIX;
-    }
-    if (head->len - REQUEST_PREFIX + len > request->pool->options->max_params) {
-        return UV_E2BIG;
-    }
-    return buf_append(head, data, len);
-}
-
-static long long request_parse_length(const struct param *param)
-{
-    long long n = 0;
-    if (param->value_len == 0 || param->value_len > 18) {
-        return -1;
-    }
-    for (size_t i = 0; i < param->value_len; i++) {
-        if (param->value[i] < '0' || param->value[i] > '9') {
-            return -1;
-        }
-        n = n * 10 + (param->value[i] - '0');
-    }
-    return n;
-}
-
-/* Takes from the params what deferd itself needs to know. The last of a name wins, as in FPM. */
-static int request_read_params(struct request *request, const uint8_t *data, size_t len)
-{
-    struct param param;
-    while (len > 0) {
-        size_t n = params_next(data, len, &param);
-        if (n == 0) {
-            return UV_EINVAL;
-        }
-        if (params_is(&param, "REQUEST_METHOD")) {
-            request->method = (struct slice){param.value, param.value_len};
-        } else if (params_is(&param, "REQUEST_URI")) {
-            request->uri = (struct slice){param.value, param.value_len};
-        } else if (params_is(&param, "CONTENT_LENGTH")) {
-            request->content_length = request_parse_length(&param);
-        }
-        data += n;
-        len -= n;
-    }
-    return 0;
-}
-
-/* Lays params that do not fit into one record out over several, none of them with a part of a pair:
- * php-fpm reads each record's pairs by themselves (fact 15). */
-static int request_split_params(struct request *request)
-{
-    const uint8_t *data = request->head.data + REQUEST_PREFIX;
-    size_t len = request->head.len - REQUEST_PREFIX;
-    struct buf head = {0};
-    int rc = buf_reserve(&head, REQUEST_PREFIX + len + len / 32768 * FCGI_HEADER_LEN +
-                                    FCGI_SHORT_RECORD + REQUEST_SUFFIX);
-    head.len = FCGI_SHORT_RECORD;
-    while (rc == 0 && len > 0) {
-        size_t n = params_fit(data, len, FCGI_MAX_LENGTH);
-        struct param param;
-        if (n == 0) {
-            /* The first pair is either broken or longer than a record can be. */
-            rc = params_next(data, len, &param) == 0 ? UV_EINVAL : UV_E2BIG;
-            break;
-        }
-        rc = buf_reserve(&head, FCGI_HEADER_LEN + n + REQUEST_SUFFIX);
-        if (rc == 0) {
-            fcgi_put_header(head.data + head.len, FCGI_PARAMS, FCGI_UPSTREAM_ID, (uint16_t)n, 0);
-            head.len += FCGI_HEADER_LEN;
-            buf_append(&head, data, n);
-        }
-        data += n;
-        len -= n;
-    }
-    buf_free(&request->head);
-    request->head = head;
-    return rc;
-}
-
-/* Reads the params out of head's records, where they stay. */
-static int request_read_head(struct request *request)
-{
-    const uint8_t *at = request->head.data + FCGI_SHORT_RECORD;
-    const uint8_t *end = request->head.data + request->head.len;
-    while (at < end) {
-        size_t len = (size_t)(at[4] << 8 | at[5]);
-        int rc = request_read_params(request, at + FCGI_HEADER_LEN, len);
-        if (rc != 0) {
-            return rc;
-        }
-        at += FCGI_HEADER_LEN + len;
-    }
-    return 0;
-}
-
-static int request_put_token(struct request *request)
+int request_params_end(struct request *request)
 {
     char token[TOKEN_LEN + 1];
     if (token_make(token) != 0) {
         return UV_EIO;
     }
+    int rc = head_end(&request->head, token);
+    if (rc != 0) {
+        return rc;
+    }
     marker_init(&request->marker, token);
-    uint8_t *at = request->head.data + request->head.len;
-    fcgi_put_header(at, FCGI_PARAMS, FCGI_UPSTREAM_ID, REQUEST_TOKEN_PAIR, 0);
-    params_put_short(at + FCGI_HEADER_LEN, REQUEST_TOKEN_NAME, token);
-    at += FCGI_HEADER_LEN + REQUEST_TOKEN_PAIR;
-    fcgi_put_header(at, FCGI_PARAMS, FCGI_UPSTREAM_ID, 0, 0);
-    request->head.len += REQUEST_SUFFIX;
-    return 0;
-}
-
-int request_params_end(struct request *request)
-{
-    struct buf *head = &request->head;
-    int rc = request_params(request, NULL, 0); /* no params at all: still the prefix */
-    if (rc == 0) {
-        rc = buf_reserve(head, REQUEST_SUFFIX);
-    }
-    if (rc != 0) {
-        return rc;
-    }
-    size_t len = head->len - REQUEST_PREFIX;
-    if (len == 0) {
-        head->len = FCGI_SHORT_RECORD; /* an empty record would end the params */
-    } else if (len <= FCGI_MAX_LENGTH) {
-        fcgi_put_header(head->data + FCGI_SHORT_RECORD, FCGI_PARAMS, FCGI_UPSTREAM_ID,
-                        (uint16_t)len, 0);
-    } else {
-        rc = request_split_params(request);
-    }
-    if (rc == 0) {
-        rc = request_read_head(request);
-    }
-    if (rc == 0) {
-        rc = request_put_token(request);
-    }
-    if (rc != 0) {
-        return rc;
-    }
-    /* Without KEEP_CONN, for with it the body's leftovers could be run as requests (fact 7). */
-    fcgi_put_begin(head->data, FCGI_UPSTREAM_ID, FCGI_RESPONDER, 0);
-    request->is_head = request->method.len == 4 && memcmp(request->method.data, "HEAD", 4) == 0;
-    request->params_done = 1;
     request->submitted = uv_hrtime();
     request_set_state(request, REQUEST_QUEUED);
     return 0;
 }
 
+int request_takes_body(const struct request *request)
+{
+    if (request->state != REQUEST_RUNNING) {
+        return 0;
+    }
+    /* A barrier in front of a body is waited for: what has not gone can be sent again. */
+    return request->head_sent ? !request->conn->front
+                              : request->upstream->barrier != UPSTREAM_BARRIER_YES;
+}
+
+/* Begins to write: barriers and KEEP_CONN as far as this php-fpm and this request allow. */
+static void request_put_head(struct request *request, struct gather *up)
+{
+    struct conn *conn = request->conn;
+    if (request->upstream->barrier == UPSTREAM_BARRIER_YES) {
+        /* With a body, never: its leftovers could be run as requests (fact 7). */
+        conn->kept = request->stdin_done && request->body == 0 &&
+                     (request->head.content_length == HEAD_LENGTH_NONE ||
+                      request->head.content_length == 0);
+        conn->behind = conn->kept;
+        conn->front = !(conn->kept && request->head.is_safe);
+    }
+    head_keep_conn(&request->head, conn->kept);
+    if (conn->front) {
+        conn_put_barrier(up);
+    }
+    gather_bytes(up, request->head.records.data, request->head.records.len);
+    request->head_sent = 1;
+}
+
 /* Has the collected bytes go to the upstream connection, and the head before them. */
 static void request_aim(struct request *request, struct gather *up)
 {
-    up->to = request->upstream->broken ? NULL : &request->upstream->stream;
+    up->to = request->conn->broken ? NULL : &request->conn->stream;
     if (!request->head_sent) {
-        gather_bytes(up, request->head.data, request->head.len);
-        request->head_sent = 1;
+        request_put_head(request, up);
     }
 }
 
@@ -251,17 +139,23 @@ void request_body(struct request *request, const uint8_t *data, size_t len, stru
 
 void request_flush(struct request *request, struct gather *up)
 {
+    struct conn *conn = request->conn;
     request_aim(request, up);
     if (request->stdin_done && !request->stdin_sent) {
         gather_record(up, FCGI_STDIN, FCGI_UPSTREAM_ID, NULL, 0);
         request->stdin_sent = 1;
+        if (conn->kept) {
+            conn_put_barrier(up);
+        }
     }
     if (gather_flush(up) != 0) {
         /* The peer takes no more. What it had to say may still be there to read, and if not, the
          * read says so. */
-        request->upstream->broken = 1;
+        conn->broken = 1;
     }
 }
+
+/* --- the end ---------------------------------------------------------------------------------- */
 
 static double request_ms(uint64_t from, uint64_t to)
 {
@@ -272,7 +166,7 @@ static double request_ms(uint64_t from, uint64_t to)
 static void request_log(const struct request *request, const char *outcome)
 {
     char method[64];
-    char uri[REQUEST_URI_LOGGED * 2];
+    char uri[HEAD_URI_KEPT * 2];
     char status[8] = "-";
     char deferred[24] = "-";
     char pid[24] = "-";
@@ -287,14 +181,14 @@ static void request_log(const struct request *request, const char *outcome)
     if (request->status != 0) {
         snprintf(status, sizeof(status), "%d", request->status);
     }
-    if (request->state == REQUEST_DEFERRED) {
-        snprintf(deferred, sizeof(deferred), "%.3f", request_ms(answered, now));
+    if (request->deferred != 0) {
+        snprintf(deferred, sizeof(deferred), "%.3f", request_ms(request->deferred, now));
     }
     if (deferral->pid != 0) {
         snprintf(pid, sizeof(pid), "%lld", deferral->pid);
     }
-    log_escape_word(method, sizeof(method), request->method.data, request->method.len);
-    log_escape(uri, sizeof(uri), request->uri.data, request->uri.len);
+    log_escape_word(method, sizeof(method), request->head.method.data, request->head.method.len);
+    log_escape(uri, sizeof(uri), request->head.uri.data, request->head.uri.len);
     log_line(LOG_NOTICE,
              "request=%llu method=%s uri=\"%s\" status=%s queue_ms=%.3f response_ms=%.3f "
              "deferred_ms=%s done=%zu failed=%zu skipped=%zu outcome=%s pid=%s",
@@ -307,49 +201,82 @@ static void request_log(const struct request *request, const char *outcome)
 static void request_close(struct request *request, const char *outcome)
 {
     struct pool *pool = request->pool;
-    int slot = request_has_slot(request);
 
-    if (request->params_done || request->status != 0) {
+    if (request->head.done || request->status != 0) {
         request_log(request, outcome);
     }
     request_set_state(request, REQUEST_ENDED);
-    if (request->upstream != NULL) {
-        upstream_close(request->upstream);
+    if (request->conn != NULL) {
+        conn_release(request->conn);
+        request->conn = NULL;
     }
-    if (request->params_done) {
+    if (request->head.done) {
         pool_forget(pool, request);
     }
     deferral_free(&request->deferral);
-    buf_free(&request->head);
+    head_free(&request->head);
     buf_free(&request->held);
     free(request);
-    if (slot) {
-        pool_release(pool);
-    }
+    pool_dispatch(pool);
 }
 
 void request_cancel(struct request *request, const char *why)
 {
     log_line(LOG_DEBUG, "request %llu: cancelled, %s", (unsigned long long)request->id, why);
-    if (request->state == REQUEST_QUEUED && request->params_done) {
-        pool_withdraw(request->pool, request);
-    }
     request->client = NULL;
+    if (request->state == REQUEST_HELD) {
+        pool_unhold(request->pool, request);
+        buf_free(&request->held);
+        request_set_state(request, REQUEST_DEFERRED);
+        return; /* its callbacks finish */
+    }
     request_close(request, "client_gone");
 }
+
+void request_refuse(struct request *request, int status, const char *text, unsigned retry_after,
+                    const char *outcome)
+{
+    char page[1024];
+    struct client *client = request->client;
+    struct gather down;
+    size_t len =
+        cgi_error_page(page, sizeof(page), status, text, retry_after, request->head.is_head);
+
+    gather_init(&down, &client->stream);
+    gather_record(&down, FCGI_STDOUT, request->fcgi_id, page, len);
+    gather_end_request(&down, request->fcgi_id, 0, FCGI_REQUEST_COMPLETE);
+    request->status = status;
+    request->answered = uv_hrtime();
+    request->client = NULL;
+    client_request_ended(client, &down);
+    request_close(request, outcome);
+}
+
+void request_queue_timeout(struct request *request)
+{
+    uint64_t seconds = (request->class->options->queue_timeout + 999) / 1000;
+    log_line(LOG_WARNING,
+             "request %llu: no worker was free within queue.timeout, %llu ms (class %s); answered "
+             "503",
+             (unsigned long long)request->id,
+             (unsigned long long)request->class->options->queue_timeout,
+             request->class->options->name);
+    request_refuse(request, 503, "All workers are busy.", (unsigned)(seconds > 0 ? seconds : 1),
+                   "queue_timeout");
+}
+
+/* --- to a worker and back to the queue -------------------------------------------------------- */
 
 int request_dispatch(struct request *request)
 {
     request_set_state(request, REQUEST_CONNECTING);
-    int rc = upstream_open(request->pool, request, &request->upstream);
-    if (rc == UV_EAGAIN) {
+    int rc = conn_open(request->upstream, request, &request->conn);
+    if (rc != 0) {
         request_set_state(request, REQUEST_QUEUED);
         return rc;
     }
     request->dispatched = uv_hrtime();
-    if (rc != 0) {
-        request_connect_failed(request, rc);
-    } else if (request->upstream->connected) {
+    if (request->conn->connected) {
         request_connected(request);
     }
     return 0;
@@ -361,71 +288,135 @@ void request_connected(struct request *request)
     client_request_runs(request->client);
 }
 
+/* Goes back to the front of the queue, as if it had never been sent. */
+static void request_requeue(struct request *request)
+{
+    conn_close(request->conn);
+    request->conn = NULL;
+    request->head_sent = 0;
+    request->stdin_sent = 0;
+    request->cgi = (struct cgi_head){0};
+    buf_free(&request->held);
+    request_set_state(request, REQUEST_QUEUED);
+    pool_requeue(request->pool, request);
+}
+
 void request_connect_failed(struct request *request, int error)
 {
-    log_line(LOG_ERROR,
-             "request %llu: cannot connect to upstream %s: %s; answered 502 (is php-fpm running, "
-             "and is this its listen address?)",
-             (unsigned long long)request->id, request->pool->options->upstream.text,
-             uv_strerror(error));
-    request_refuse(request, 502, "The application server cannot be reached.", "upstream_failed");
+    conn_close(request->conn);
+    request->conn = NULL;
+    request_set_state(request, REQUEST_QUEUED);
+    pool_connect_failed(request->pool, request, error);
 }
 
-/* Frees the head, of which only method and uri are still wanted: thousands of requests may be in
- * their deferred phase at once. */
-static void request_shed_head(struct request *request)
+void request_acknowledged(struct request *request)
 {
-    struct buf label = {0};
-    size_t uri_len = request->uri.len < REQUEST_URI_LOGGED ? request->uri.len : REQUEST_URI_LOGGED;
-    size_t method_len = request->method.len < 32 ? request->method.len : 32;
-    if (buf_reserve(&label, method_len + uri_len + 1) != 0) {
-        return;
+    if (request->client != NULL && !request->stdin_done) {
+        client_request_runs(request->client);
     }
-    buf_append(&label, request->method.data, method_len);
-    buf_append(&label, request->uri.data, uri_len);
-    request->method = (struct slice){label.data, method_len};
-    request->uri = (struct slice){label.data + method_len, uri_len};
-    buf_free(&request->head);
-    request->head = label;
 }
 
-void request_answered(struct request *request, struct gather *down)
+/* --- the deferred phase ----------------------------------------------------------------------- */
+
+/* The client gets the end of its response. */
+static void request_answer(struct request *request, struct gather *down)
 {
     struct client *client = request->client;
-    gather_end_request(down, request->fcgi_id, 0, FCGI_REQUEST_COMPLETE);
     request->answered = uv_hrtime();
     request->client = NULL;
-    request_set_state(request, REQUEST_DEFERRED);
     client_request_ended(client, down);
     down->to = NULL;
-    if (!request->stdin_sent) {
-        upstream_cut_body(request->upstream);
-    }
-    buf_free(&request->held);
-    request_shed_head(request);
 }
 
-static void request_log_unfinished(const struct request *request)
+/* What is only needed while a client waits goes: thousands of requests may be in their deferred
+ * phase at once. */
+static void request_shed(struct request *request)
+{
+    /* A worker that is paused for a slow client must not be so for its deferred work. */
+    conn_resume(request->conn);
+    if (!request->stdin_sent) {
+        conn_cut_body(request->conn);
+    }
+    buf_free(&request->held);
+    head_shed(&request->head);
+}
+
+/* The response is complete, its END_REQUEST collected: the deferred phase begins. Beyond
+ * defer.max_workers the end of the response waits for a place. */
+static void request_begin_phase(struct request *request, struct gather *down)
+{
+    request->deferred = uv_hrtime();
+    pool_begin_phase(request->pool, request);
+    if (!request->placed && gather_take(down, &request->held) == 0) {
+        request_set_state(request, REQUEST_HELD);
+        conn_resume(request->conn);
+        return;
+    }
+    request_set_state(request, REQUEST_DEFERRED);
+    request_answer(request, down);
+    request_shed(request);
+}
+
+void request_complete(struct request *request, struct gather *down)
+{
+    gather_end_request(down, request->fcgi_id, 0, FCGI_REQUEST_COMPLETE);
+    request_begin_phase(request, down);
+}
+
+void request_place(struct request *request)
+{
+    struct gather down;
+    gather_init(&down, &request->client->stream);
+    gather_bytes(&down, request->held.data, request->held.len);
+    request_set_state(request, REQUEST_DEFERRED);
+    request_answer(request, &down);
+    request_shed(request);
+}
+
+/* Its own callbacks are done: no reason to hold its client any longer. */
+static void request_unhold(struct request *request)
+{
+    if (request->state == REQUEST_HELD) {
+        pool_unhold(request->pool, request);
+        request_place(request);
+    }
+}
+
+static void request_log_unfinished(const struct request *request, const char *why)
 {
     char names[1024];
     char escaped[2048];
     size_t count = deferral_unfinished(&request->deferral, names, sizeof(names));
-    log_line(LOG_WARNING,
-             "request %llu: the worker left its deferred phase early; %zu not done: %s",
-             (unsigned long long)request->id, count,
-             log_escape(escaped, sizeof(escaped), names, strlen(names)));
+    log_line(LOG_WARNING, "request %llu: %s; %zu not done: %s", (unsigned long long)request->id,
+             why, count, log_escape(escaped, sizeof(escaped), names, strlen(names)));
+}
+
+void request_defer_timeout(struct request *request)
+{
+    request_log_unfinished(request, "its deferred phase took longer than defer.timeout");
+    request_unhold(request);
+    conn_close(request->conn);
+    request->conn = NULL;
+    request_close(request, "timeout");
 }
 
 /* The end of a deferred phase. */
-static void request_deferral_ended(struct request *request, int end_request)
+static void request_end_phase(struct request *request)
 {
     response_end_reports(request);
-    enum outcome outcome = deferral_outcome(&request->deferral, end_request);
+    request_unhold(request);
+    if (!request->marker_seen && !request->head.is_head) {
+        request_close(request, "answered"); /* its END_REQUEST came before its worker was free */
+        return;
+    }
+    enum outcome outcome = deferral_outcome(&request->deferral, request->over);
     if (outcome == OUTCOME_LOST) {
-        request_log_unfinished(request);
+        request_log_unfinished(request, "the worker left its deferred phase early");
     }
     request_close(request, deferral_outcome_name(outcome));
 }
+
+/* --- what the connection says ----------------------------------------------------------------- */
 
 static const char *request_end_reason(uint8_t protocol_status)
 {
@@ -443,42 +434,81 @@ static const char *request_end_reason(uint8_t protocol_status)
     }
 }
 
-void request_upstream_end(struct request *request, uint32_t app_status, uint8_t protocol_status,
-                          struct gather *down)
+void request_conn_end(struct request *request, uint32_t app_status, uint8_t protocol_status,
+                      struct gather *down)
 {
-    if (request->state == REQUEST_DEFERRED) {
-        request_deferral_ended(request, 1);
-        return;
-    }
-    struct client *client = request->client;
-    if (!request->cgi_done) {
-        if (client_flush(client, down) == 0) {
-            request_upstream_lost(request, request_end_reason(protocol_status));
+    request->over = 1;
+    request->heard = 1;
+    if (request->state == REQUEST_RUNNING && !request->cgi_done) {
+        if (client_flush(request->client, down) == 0) {
+            request_conn_lost(request, request_end_reason(protocol_status));
         }
         return;
     }
-    response_end(request, down);
-    gather_end_request(down, request->fcgi_id, app_status, protocol_status);
-    request->answered = uv_hrtime();
-    request->client = NULL;
-    client_request_ended(client, down);
-    request_close(request, "answered");
+    if (request->state == REQUEST_RUNNING) {
+        response_end(request, down);
+        gather_end_request(down, request->fcgi_id, app_status, protocol_status);
+        if (!request->conn->behind) {
+            request_answer(request, down);
+            request_close(request, "answered");
+            return;
+        }
+        request_begin_phase(request, down);
+    }
+    if (!request->conn->behind) {
+        request_end_phase(request);
+    }
 }
 
-void request_upstream_lost(struct request *request, const char *why)
+void request_conn_free(struct request *request)
 {
-    const char *upstream = request->pool->options->upstream.text;
-    unsigned long long id = request->id;
+    request_end_phase(request);
+}
 
-    if (request->state == REQUEST_DEFERRED) {
+/* Why it may be sent again: it provably was not run, or has no side effects. NULL if it may not. */
+static const char *request_repeat_reason(const struct request *request)
+{
+    const struct conn *conn = request->conn;
+    if (request->heard) {
+        return NULL;
+    }
+    if (conn->front || !request->head_sent) {
+        return request->tries < REQUEST_TRIES_UNRUN ? "it was not run" : NULL;
+    }
+    return request->head.is_safe && request->body == 0 && request->tries < REQUEST_TRIES_SAFE
+               ? "its method has no side effects"
+               : NULL;
+}
+
+/* Why a request whose connection was lost is not sent again. */
+static const char *request_no_repeat_reason(const struct request *request)
+{
+    if (request->heard) {
+        return "its response had begun";
+    }
+    return request->tries > 0 ? "it was sent again already" : "it may have been run";
+}
+
+void request_conn_lost(struct request *request, const char *why)
+{
+    const char *upstream = request->upstream->options->address.text;
+    unsigned long long id = request->id;
+    const char *repeat = request_repeat_reason(request);
+
+    if (request_in_phase(request)) {
         log_line(LOG_DEBUG, "request %llu: upstream %s %s", id, upstream, why);
-        request_deferral_ended(request, 0);
+        request_end_phase(request);
+    } else if (repeat != NULL) {
+        log_line(LOG_NOTICE, "request %llu: upstream %s %s; sent again, for %s", id, upstream, why,
+                 repeat);
+        request->tries++;
+        request_requeue(request);
     } else if (!request->cgi_done) {
         log_line(LOG_ERROR,
-                 "request %llu: upstream %s %s before the response header was complete; "
+                 "request %llu: upstream %s %s before the response header was complete; %s; "
                  "answered 502",
-                 id, upstream, why);
-        request_refuse(request, 502, "The application server ended without an answer.",
+                 id, upstream, why, request_no_repeat_reason(request));
+        request_refuse(request, 502, "The application server ended without an answer.", 0,
                        "upstream_failed");
     } else {
         log_line(LOG_ERROR,
@@ -489,21 +519,4 @@ void request_upstream_lost(struct request *request, const char *why)
         request->client = NULL;
         request_close(request, "upstream_failed");
     }
-}
-
-void request_refuse(struct request *request, int status, const char *text, const char *outcome)
-{
-    char page[1024];
-    struct client *client = request->client;
-    struct gather down;
-    size_t len = cgi_error_page(page, sizeof(page), status, text, request->is_head);
-
-    gather_init(&down, &client->stream);
-    gather_record(&down, FCGI_STDOUT, request->fcgi_id, page, len);
-    gather_end_request(&down, request->fcgi_id, 0, FCGI_REQUEST_COMPLETE);
-    request->status = status;
-    request->answered = uv_hrtime();
-    request->client = NULL;
-    client_request_ended(client, &down);
-    request_close(request, outcome);
 }

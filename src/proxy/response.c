@@ -31,7 +31,7 @@ static int response_refuse(struct request *request, const char *why, struct gath
 {
     log_line(LOG_ERROR, "request %llu: %s; answered 502", (unsigned long long)request->id, why);
     if (client_flush(request->client, down) == 0) {
-        request_refuse(request, 502, "The application sent a response that is no response.",
+        request_refuse(request, 502, "The application sent a response that is no response.", 0,
                        "upstream_failed");
     }
     return -1;
@@ -53,13 +53,13 @@ static int response_head(struct request *request, const uint8_t *data, size_t le
     if (head > 0) {
         request->cgi_done = 1;
         request->status = cgi_head_status(&request->cgi);
-        response_emit(request, data, request->is_head ? head : len, down);
+        response_emit(request, data, request->head.is_head ? head : len, down);
         if (held->len > 0) {
             gather_flush(down); /* before held goes; the error stays in down */
             buf_free(held);
         }
-        if (request->is_head) {
-            request_answered(request, down);
+        if (request->head.is_head) {
+            request_complete(request, down);
         }
         return 0;
     }
@@ -75,7 +75,7 @@ static int response_head(struct request *request, const uint8_t *data, size_t le
 static int response_pass(struct request *request, const uint8_t *data, size_t len,
                          struct gather *down)
 {
-    if (len == 0 || request->state == REQUEST_DEFERRED) {
+    if (len == 0 || request->state != REQUEST_RUNNING) {
         return 0; /* the rest of what follows HEAD's header block */
     }
     if (!request->cgi_done) {
@@ -121,6 +121,7 @@ void response_stdout(struct request *request, const uint8_t *data, size_t len, s
 {
     struct marker_scan scan;
 
+    request->heard = 1;
     if (request->marker_seen) {
         response_report(request, data, len);
         return;
@@ -138,7 +139,7 @@ void response_stdout(struct request *request, const uint8_t *data, size_t len, s
         return;
     }
     if (request->state == REQUEST_RUNNING) {
-        request_answered(request, down);
+        request_complete(request, down);
     }
     if (scan.used < len) {
         response_report(request, data + scan.used, len - scan.used);
@@ -148,7 +149,7 @@ void response_stdout(struct request *request, const uint8_t *data, size_t len, s
 void response_stderr(struct request *request, const uint8_t *data, size_t len, struct gather *down)
 {
     char text[2048];
-    if (request->state == REQUEST_DEFERRED) {
+    if (request->state != REQUEST_RUNNING) {
         while (len > 0 && (data[len - 1] == '\n' || data[len - 1] == '\r')) {
             len--;
         }
@@ -156,6 +157,7 @@ void response_stderr(struct request *request, const uint8_t *data, size_t len, s
                  (unsigned long long)request->id, log_escape(text, sizeof(text), data, len));
         return;
     }
+    request->heard = 1;
     gather_record(down, FCGI_STDERR, request->fcgi_id, data, len);
 }
 

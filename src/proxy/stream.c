@@ -135,3 +135,20 @@ int gather_flush(struct gather *gather)
     gather->records_used = 0;
     return gather->error;
 }
+
+int gather_take(struct gather *gather, struct buf *buf)
+{
+    size_t total = 0;
+    for (unsigned i = 0; i < gather->bufs_used; i++) {
+        total += gather->bufs[i].len;
+    }
+    if (buf_reserve(buf, total) != 0) {
+        return UV_ENOMEM;
+    }
+    for (unsigned i = 0; i < gather->bufs_used; i++) {
+        buf_append(buf, gather->bufs[i].base, gather->bufs[i].len);
+    }
+    gather->bufs_used = 0;
+    gather->records_used = 0;
+    return 0;
+}

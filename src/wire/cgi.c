@@ -80,9 +80,11 @@ const char *cgi_reason(int status)
     }
 }
 
-size_t cgi_error_page(char *out, size_t size, int status, const char *text, int head_only)
+size_t cgi_error_page(char *out, size_t size, int status, const char *text, unsigned retry_after,
+                      int head_only)
 {
     char body[512];
+    char retry[40] = "";
     const char *reason = cgi_reason(status);
     int body_len = snprintf(body, sizeof(body),
                             "<!DOCTYPE html>\n<html><head><title>%d %s</title></head>\n"
@@ -91,9 +93,12 @@ size_t cgi_error_page(char *out, size_t size, int status, const char *text, int 
     if (body_len < 0 || (size_t)body_len >= sizeof(body)) {
         return 0;
     }
+    if (retry_after > 0) {
+        snprintf(retry, sizeof(retry), "Retry-After: %u\r\n", retry_after);
+    }
     int n = snprintf(out, size,
                      "Status: %d %s\r\nContent-Type: text/html; charset=utf-8\r\n"
-                     "Cache-Control: no-store\r\nContent-Length: %d\r\n\r\n%s",
-                     status, reason, body_len, head_only ? "" : body);
+                     "Cache-Control: no-store\r\n%sContent-Length: %d\r\n\r\n%s",
+                     status, reason, retry, body_len, head_only ? "" : body);
     return n < 0 || (size_t)n >= size ? 0 : (size_t)n;
 }

@@ -35,7 +35,7 @@ class Deferd(Process):
     name = "deferd"
 
     def __init__(self, listen, upstream, max_workers=4, log_level=None, listen_mode=None,
-                 max_params=None, arguments=()):
+                 max_params=None, keepalive=None, arguments=()):
         super().__init__()
         self._listen = str(listen)
         self._upstream = str(upstream)
@@ -44,6 +44,7 @@ class Deferd(Process):
             "--log-level": log_level,
             "--listen-mode": listen_mode,
             "--max-params": max_params,
+            "--upstream-keepalive": keepalive,
         }
         self._arguments = list(arguments)
         self._expect_exit = True

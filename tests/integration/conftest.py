@@ -92,7 +92,11 @@ def fixture_releases():
 
 @pytest.fixture(name="start_deferd")
 def fixture_start_deferd(request, workspace, releases):
-    """start_deferd(upstream, max_workers=…): a running Deferd on a unix socket."""
+    """start_deferd(upstream, max_workers=…): a running Deferd on a unix socket.
+
+    Towards a scripted peer it keeps no connection, and so sends no barrier, unless
+    a test says otherwise.
+    """
     count = 0
 
     def start(upstream, listen=None, **options):
@@ -100,6 +104,8 @@ def fixture_start_deferd(request, workspace, releases):
         count += 1
         listen = listen or workspace.path(f"deferd-{count}.sock")
         address = upstream.address if hasattr(upstream, "address") else upstream
+        if not isinstance(upstream, Fpm):
+            options.setdefault("keepalive", "no")
         deferd = Deferd(listen, address, **options)
         request.node.stash[PROCESSES].append(deferd)
         workspace.enter(deferd)
