@@ -20,7 +20,7 @@ enum client_block {
     CLIENT_BLOCK_OUTPUT = 4, /* it does not take what it was sent */
 };
 
-struct client_watch;
+struct watch;
 
 struct client {
     struct stream stream;
@@ -29,17 +29,16 @@ struct client {
     struct client *prev, *next; /* pool->clients */
     struct request *request;    /* the current one; NULL between requests */
     struct fcgi_reader reader;
-    struct buf assembled;       /* content of a short record that is arriving */
-    struct buf held;            /* input read but not yet worked through, while blocked */
-    struct client_watch *watch; /* looks for the peer's end while it is not read from */
-    uv_timer_t *linger;         /* bounds the wait for the peer's end after the last response */
-    unsigned blocked;           /* enum client_block */
-    unsigned handles;           /* open libuv handles; freed with the last */
-    uint8_t keep_conn;          /* of the current or last request */
-    uint8_t leftover;  /* records of a refused or answered request may still arrive; skipped */
-    uint8_t consuming; /* input is being worked through further up the stack */
-    uint8_t reading;   /* the stream is read from */
-    uint8_t finishing; /* no further request; close when all is written */
+    struct buf assembled; /* content of a short record that is arriving */
+    struct buf held;      /* input read but not yet worked through, while blocked */
+    struct watch *watch;  /* looks for the peer's end while it is not read from */
+    uv_timer_t *linger;   /* bounds the wait for the peer's end after the last response */
+    unsigned blocked;     /* enum client_block */
+    uint8_t keep_conn;    /* of the current or last request */
+    uint8_t leftover;     /* records of a refused or answered request may still arrive; skipped */
+    uint8_t consuming;    /* input is being worked through further up the stack */
+    uint8_t reading;      /* the stream is read from */
+    uint8_t finishing;    /* no further request; close when all is written */
     uint8_t closing;
 };
 

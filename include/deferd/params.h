@@ -6,6 +6,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 /* One pair. name and value point into the bytes it was read from and are not terminated. */
 struct param {
@@ -23,8 +24,12 @@ size_t params_next(const uint8_t *data, size_t len, struct param *out);
  * Returns the bytes written: 2 + name_len + value_len. */
 size_t params_put_short(uint8_t *out, const char *name, const char *value);
 
-/* Is the pair's name this one? */
-int params_is(const struct param *param, const char *name);
+/* Is the pair's name this one? Inline, for with a constant name most pairs differ by length. */
+static inline int params_is(const struct param *param, const char *name)
+{
+    size_t len = strlen(name);
+    return param->name_len == len && memcmp(param->name, name, len) == 0;
+}
 
 /* How many bytes of data, whole pairs only, fit into one record of at most max bytes. 0 when the
  * first pair alone is longer. data must consist of whole pairs. php-fpm does not accept a pair

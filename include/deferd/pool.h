@@ -46,9 +46,9 @@ struct pool {
     struct server *server;              /* owned; NULL once draining */
     struct client *clients;             /* all connections of web servers */
     uint64_t client_count;
-    struct request *requests;           /* all requests from their params' end to their own end */
-    struct request *phases;             /* deferred phases, the oldest first */
-    struct request *held;               /* those of them that wait for a place, the oldest first */
+    struct request *requests; /* all requests from their params' end to their own end */
+    struct request *phases;   /* deferred phases, the oldest first */
+    struct request *held;     /* those of them that wait for a place, the oldest first */
     struct queue queue;
     struct upstream *upstreams; /* owned; options->upstream_count of them */
     unsigned workers;           /* slots in all */

@@ -46,6 +46,9 @@ int stream_init(struct stream *stream, uv_loop_t *loop, const struct address *ad
  * there is no memory. */
 int stream_write(struct stream *stream, const uv_buf_t *bufs, unsigned count);
 
+/* Ends the sending side once all that is pending is written. Returns 0 or UV_E…. */
+int stream_shutdown(struct stream *stream);
+
 #define GATHER_BUFS    64
 #define GATHER_RECORDS 32
 

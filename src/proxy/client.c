@@ -9,15 +9,13 @@
 
 #include "deferd/conn.h"
 #include "deferd/log.h"
-#include "deferd/params.h"
 #include "deferd/pool.h"
 #include "deferd/request.h"
+#include "deferd/values.h"
+#include "deferd/watch.h"
 
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/ioctl.h>
-#include <unistd.h>
 #include <utlist.h>
 
 /* How much is read at once before a request runs: enough for its params, and little of its body,
@@ -28,52 +26,27 @@
  * the response on its way (as nginx's lingering_timeout). */
 #define CLIENT_LINGER_MS 5000
 
-/* A poll handle on a duplicate of the descriptor: libuv allows one handle each. */
-struct client_watch {
-    uv_poll_t poll;
-    struct client *client; /* borrowed */
-    int fd;                /* owned */
-};
-
 static void client_pump(struct client *client);
 
 /* --- closing ---------------------------------------------------------------------------------- */
 
-static void client_handle_closed(struct client *client)
-{
-    client->handles--;
-    if (client->handles == 0) {
-        buf_free(&client->assembled);
-        buf_free(&client->held);
-        free(client);
-    }
-}
-
 static void client_on_closed(uv_handle_t *handle)
 {
-    client_handle_closed(handle->data);
-}
-
-static void client_on_watch_closed(uv_handle_t *handle)
-{
-    struct client_watch *watch = handle->data;
-    struct client *client = watch->client;
-    close(watch->fd);
-    free(watch);
-    client_handle_closed(client);
-}
-
-static void client_on_linger_closed(uv_handle_t *handle)
-{
     struct client *client = handle->data;
+    buf_free(&client->assembled);
+    buf_free(&client->held);
+    free(client);
+}
+
+static void client_on_timer_closed(uv_handle_t *handle)
+{
     free(handle);
-    client_handle_closed(client);
 }
 
 static void client_unwatch(struct client *client)
 {
     if (client->watch != NULL) {
-        uv_close((uv_handle_t *)&client->watch->poll, client_on_watch_closed);
+        watch_close(client->watch);
         client->watch = NULL;
     }
 }
@@ -92,7 +65,7 @@ static void client_close(struct client *client, const char *why)
     client->pool->client_count--;
     client_unwatch(client);
     if (client->linger != NULL) {
-        uv_close((uv_handle_t *)client->linger, client_on_linger_closed);
+        uv_close((uv_handle_t *)client->linger, client_on_timer_closed);
         client->linger = NULL;
     }
     uv_close(&client->stream.io.handle, client_on_closed);
@@ -114,37 +87,9 @@ static void client_malformed(struct client *client, const struct fcgi_event *ev,
 
 /* --- reading or not --------------------------------------------------------------------------- */
 
-static void client_on_peer_end(uv_poll_t *poll, int status, int events)
+static void client_on_peer_end(void *arg, int status)
 {
-    const struct client_watch *watch = poll->data;
-    (void)events;
-    client_close(watch->client, status < 0 ? "the peer broke it" : "the peer closed it");
-}
-
-/* Looks for the peer's end although nothing is read. */
-static void client_watch(struct client *client)
-{
-    int fd;
-    if (client->watch != NULL || uv_fileno(&client->stream.io.handle, &fd) != 0) {
-        return;
-    }
-    struct client_watch *watch = calloc(1, sizeof(*watch));
-    if (watch == NULL) {
-        return;
-    }
-    watch->client = client;
-    watch->fd = dup(fd);
-    if (watch->fd < 0 || uv_poll_init(client->pool->loop, &watch->poll, watch->fd) != 0) {
-        if (watch->fd >= 0) {
-            close(watch->fd);
-        }
-        free(watch);
-        return; /* without it, the end is seen when reading goes on */
-    }
-    watch->poll.data = watch;
-    client->handles++;
-    client->watch = watch;
-    uv_poll_start(&watch->poll, UV_DISCONNECT, client_on_peer_end);
+    client_close(arg, status < 0 ? "the peer broke it" : "the peer closed it");
 }
 
 static void client_on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
@@ -171,8 +116,8 @@ static void client_update_reading(struct client *client)
     } else if (!reading && client->reading) {
         uv_read_stop(&client->stream.io.stream);
     }
-    if (!reading) {
-        client_watch(client);
+    if (!reading && client->watch == NULL) {
+        client->watch = watch_open(&client->stream.io.handle, client_on_peer_end, client);
     }
     client->reading = (uint8_t)reading;
 }
@@ -187,12 +132,6 @@ static void client_unblock(struct client *client, enum client_block why)
 
 /* --- the end of a response -------------------------------------------------------------------- */
 
-static void client_on_shutdown(uv_shutdown_t *shutdown, int status)
-{
-    (void)status;
-    free(shutdown);
-}
-
 static void client_on_linger(uv_timer_t *timer)
 {
     client_close(timer->data, "the peer did not close it in time");
@@ -201,18 +140,14 @@ static void client_on_linger(uv_timer_t *timer)
 /* The peer may still be sending what nobody wants: say that this was all, and wait for its end. */
 static void client_linger(struct client *client)
 {
-    uv_shutdown_t *shutdown = malloc(sizeof(*shutdown));
     uv_timer_t *timer = malloc(sizeof(*timer));
-    if (shutdown == NULL || timer == NULL ||
-        uv_shutdown(shutdown, &client->stream.io.stream, client_on_shutdown) != 0) {
-        free(shutdown);
+    if (timer == NULL || stream_shutdown(&client->stream) != 0) {
         free(timer);
         client_close(client, "all is sent");
         return;
     }
     uv_timer_init(client->pool->loop, timer);
     timer->data = client;
-    client->handles++;
     client->linger = timer;
     uv_timer_start(timer, client_on_linger, CLIENT_LINGER_MS, 0);
     buf_free(&client->held);
@@ -334,39 +269,6 @@ static void client_begin(struct client *client, const struct fcgi_event *ev)
             client_close(client, "no memory");
         }
     }
-}
-
-/* Answers GET_VALUES with those of the three variables it names (spec 4.1). */
-static void client_get_values(struct client *client, const struct fcgi_event *ev)
-{
-    static const char *const names[] = {FCGI_MAX_CONNS, FCGI_MAX_REQS, FCGI_MPXS_CONNS};
-    char max[24];
-    uint8_t record[FCGI_HEADER_LEN + 3 * 64];
-    size_t at = FCGI_HEADER_LEN;
-    unsigned seen = 0;
-    const uint8_t *data = client->assembled.data;
-    size_t len = client->assembled.len;
-    struct param param;
-
-    snprintf(max, sizeof(max), "%llu", (unsigned long long)client->pool->max_conns);
-    while (len > 0) {
-        size_t n = params_next(data, len, &param);
-        if (n == 0) {
-            client_malformed(client, ev, "a name-value pair is cut off");
-            return;
-        }
-        for (unsigned i = 0; i < 3; i++) {
-            if (params_is(&param, names[i]) && (seen & 1u << i) == 0) {
-                seen |= 1u << i;
-                at += params_put_short(record + at, names[i], i < 2 ? max : "0");
-            }
-        }
-        data += n;
-        len -= n;
-    }
-    fcgi_put_header(record, FCGI_GET_VALUES_RESULT, FCGI_NULL_REQUEST_ID,
-                    (uint16_t)(at - FCGI_HEADER_LEN), 0);
-    client_answer(client, record, at);
 }
 
 static void client_params_failed(struct client *client, const struct fcgi_event *ev, int error)
@@ -493,13 +395,19 @@ static void client_on_content(struct client *client, const struct fcgi_event *ev
 
 static void client_on_management(struct client *client, const struct fcgi_event *ev)
 {
-    uint8_t record[FCGI_SHORT_RECORD];
+    uint8_t record[VALUES_RECORD_MAX];
+    size_t len = FCGI_SHORT_RECORD;
     if (ev->type == FCGI_GET_VALUES) {
-        client_get_values(client, ev);
+        len = values_answer(record, client->assembled.data, client->assembled.len,
+                            client->pool->max_conns);
+        if (len == 0) {
+            client_malformed(client, ev, "a name-value pair is cut off");
+            return;
+        }
     } else {
         fcgi_put_unknown_type(record, ev->type);
-        client_answer(client, record, sizeof(record));
     }
+    client_answer(client, record, len);
 }
 
 static void client_on_record_end(struct client *client, const struct fcgi_event *ev)
@@ -665,7 +573,6 @@ int client_accept(struct pool *pool, uv_stream_t *listener)
         free(client);
         return rc;
     }
-    client->handles = 1;
     client->pool = pool;
     client->id = ++pool->last_client_id;
     DL_APPEND(pool->clients, client);

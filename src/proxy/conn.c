@@ -22,32 +22,9 @@
 #include <string.h>
 #include <unistd.h>
 
-/* GET_VALUES with the one name php-fpm knows. */
-static const uint8_t conn_barrier[] = {FCGI_VERSION_1,
-                                       FCGI_GET_VALUES,
-                                       0,
-                                       0,
-                                       0,
-                                       17,
-                                       0,
-                                       0,
-                                       15,
-                                       0,
-                                       'F',
-                                       'C',
-                                       'G',
-                                       'I',
-                                       '_',
-                                       'M',
-                                       'P',
-                                       'X',
-                                       'S',
-                                       '_',
-                                       'C',
-                                       'O',
-                                       'N',
-                                       'N',
-                                       'S'};
+/* GET_VALUES with the one name php-fpm knows: a record of 17 bytes, one pair, 15 and 0 long. */
+static const char conn_barrier[] = "\x01\x09\0\0\0\x11\0\0"
+                                   "\x0f\0" FCGI_MPXS_CONNS;
 
 static void conn_on_closed(uv_handle_t *handle)
 {
@@ -82,7 +59,7 @@ void conn_release(struct conn *conn)
 
 void conn_put_barrier(struct gather *up)
 {
-    gather_bytes(up, conn_barrier, sizeof(conn_barrier));
+    gather_bytes(up, conn_barrier, sizeof(conn_barrier) - 1);
 }
 
 /* --- asking ----------------------------------------------------------------------------------- */
@@ -423,17 +400,8 @@ int conn_ask(struct upstream *upstream)
     return 0;
 }
 
-static void conn_on_shutdown(uv_shutdown_t *shutdown, int status)
-{
-    (void)status;
-    free(shutdown);
-}
-
 void conn_cut_body(struct conn *conn)
 {
-    uv_shutdown_t *shutdown = malloc(sizeof(*shutdown));
-    if (shutdown != NULL && uv_shutdown(shutdown, &conn->stream.io.stream, conn_on_shutdown) != 0) {
-        free(shutdown);
-    }
+    stream_shutdown(&conn->stream);
     conn->broken = 1;
 }

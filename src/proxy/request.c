@@ -108,9 +108,9 @@ static void request_put_head(struct request *request, struct gather *up)
     struct conn *conn = request->conn;
     if (request->upstream->barrier == UPSTREAM_BARRIER_YES) {
         /* With a body, never: its leftovers could be run as requests (fact 7). */
-        conn->kept = request->stdin_done && request->body == 0 &&
-                     (request->head.content_length == HEAD_LENGTH_NONE ||
-                      request->head.content_length == 0);
+        conn->kept =
+            request->stdin_done && request->body == 0 &&
+            (request->head.content_length == HEAD_LENGTH_NONE || request->head.content_length == 0);
         conn->behind = conn->kept;
         conn->front = !(conn->kept && request->head.is_safe);
     }

@@ -78,6 +78,25 @@ int stream_write(struct stream *stream, const uv_buf_t *bufs, unsigned count)
     return stream_write_later(stream, bufs, count, total, (size_t)done);
 }
 
+static void stream_on_shutdown(uv_shutdown_t *shutdown, int status)
+{
+    (void)status;
+    free(shutdown);
+}
+
+int stream_shutdown(struct stream *stream)
+{
+    uv_shutdown_t *shutdown = malloc(sizeof(*shutdown));
+    if (shutdown == NULL) {
+        return UV_ENOMEM;
+    }
+    int rc = uv_shutdown(shutdown, &stream->io.stream, stream_on_shutdown);
+    if (rc != 0) {
+        free(shutdown);
+    }
+    return rc;
+}
+
 void gather_init(struct gather *gather, struct stream *to)
 {
     gather->to = to;

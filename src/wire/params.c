@@ -51,12 +51,6 @@ size_t params_put_short(uint8_t *out, const char *name, const char *value)
     return 2 + name_len + value_len;
 }
 
-int params_is(const struct param *param, const char *name)
-{
-    size_t len = strlen(name);
-    return param->name_len == len && memcmp(param->name, name, len) == 0;
-}
-
 size_t params_fit(const uint8_t *data, size_t len, size_t max)
 {
     size_t total = 0;
