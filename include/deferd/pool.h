@@ -81,8 +81,9 @@ int pool_keeps(const struct pool *pool);
  * refuses it when the queue is full. */
 void pool_submit(struct pool *pool, struct request *request);
 
-/* A request got no connection; what it is, error tells. It waits for another try. */
-void pool_connect_failed(struct pool *pool, struct request *request, int error);
+/* A request got no connection; what it is, error tells. It waits for another try.
+ * Returns 1 if pool_dispatch may be it at once, 0 if only time helps. */
+int pool_connect_failed(struct pool *pool, struct request *request, int error);
 
 /* A request lost its connection and goes to the front of its queue; its slot is given back. */
 void pool_requeue(struct pool *pool, struct request *request);

@@ -152,7 +152,7 @@ static int pool_is_own_shortage(int error)
            error == UV_EADDRNOTAVAIL;
 }
 
-void pool_connect_failed(struct pool *pool, struct request *request, int error)
+int pool_connect_failed(struct pool *pool, struct request *request, int error)
 {
     struct upstream *upstream = request->upstream;
     pool_give_slot(pool, request);
@@ -166,8 +166,9 @@ void pool_connect_failed(struct pool *pool, struct request *request, int error)
     } else {
         request->tried |= 1ULL << upstream->index;
         upstream_failed(upstream, error);
-        pool_dispatch(pool);
+        return 1;
     }
+    return 0;
 }
 
 static void pool_no_upstream(struct request *request)

@@ -306,7 +306,9 @@ void request_connect_failed(struct request *request, int error)
     conn_close(request->conn);
     request->conn = NULL;
     request_set_state(request, REQUEST_QUEUED);
-    pool_connect_failed(request->pool, request, error);
+    if (pool_connect_failed(request->pool, request, error)) {
+        pool_dispatch(request->pool);
+    }
 }
 
 void request_acknowledged(struct request *request)
