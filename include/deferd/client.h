@@ -42,7 +42,7 @@ struct client {
     uint8_t closing;
 };
 
-/* Takes a connection from this listening stream. Returns 0; or UV_EMFILE beyond pool->max_conns or
+/* Takes a connection from this listening stream. Returns 0; or UV_EMFILE beyond proxy->max_conns or
  * another UV_E…, then the connection is still the stream's. */
 int client_accept(struct pool *pool, uv_stream_t *listener);
 

@@ -29,6 +29,8 @@ void log_open(int fd, enum log_level level);
 /* "alert", "error", "warning", "notice", "debug". Returns 0, or -1 for another name. */
 int log_parse_level(const char *name, enum log_level *out);
 
+const char *log_level_name(enum log_level level);
+
 int log_enabled(enum log_level level);
 
 __attribute__((format(printf, 2, 3))) void log_line(enum log_level level, const char *format, ...);

@@ -4,19 +4,16 @@
 #ifndef DEFERD_OPTIONS_H
 #define DEFERD_OPTIONS_H
 
-#include "deferd/log.h"
-#include "deferd/pool.h"
+#include "deferd/config.h"
 
 struct options {
-    struct pool_options pool;
-    unsigned max_workers;   /* of upstreams that do not say; 0 if not given */
-    uint64_t queue_timeout; /* of classes that do not say; milliseconds */
-    enum log_level log_level;
+    struct config config;
+    char file[256]; /* the configuration's; empty if there are flags instead */
 };
 
 enum options_result {
     OPTIONS_RUN,   /* start */
-    OPTIONS_DONE,  /* --help or --version was answered */
+    OPTIONS_DONE,  /* -h, -v, -t or -T was answered */
     OPTIONS_WRONG, /* said on standard error what is wrong and what is allowed */
 };
 

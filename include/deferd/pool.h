@@ -15,64 +15,60 @@
 #include <uv.h>
 
 struct client;
+struct proxy;
 struct request;
 struct server;
-
-/* The shared read buffer: callbacks of the loop use it one after the other. */
-#define POOL_SCRATCH 65536
 
 #define POOL_UPSTREAMS_MAX 64
 #define POOL_CLASSES_MAX   32
 
 /* All durations are milliseconds. */
 struct pool_options {
+    char name[32];
     struct address listen;
     mode_t listen_mode; /* of a unix listening socket */
     struct upstream_options upstreams[POOL_UPSTREAMS_MAX];
     unsigned upstream_count;
     struct class_options classes[POOL_CLASSES_MAX]; /* the first is "default" */
     unsigned class_count;
+    unsigned max_workers;           /* of upstreams that do not say; 0 if not given */
     size_t max_params;              /* bytes of params a request may have */
     unsigned queue_max;             /* requests that may wait */
     struct share defer_max_workers; /* deferred phases that may be under way at once */
+    uint64_t queue_timeout;         /* of classes that do not say */
     uint64_t defer_timeout;         /* how long one may take; 0: for ever */
     uint64_t idle_timeout;          /* how long a connection is kept unused */
     int keepalive;                  /* keep connections at all */
 };
 
 struct pool {
+    struct proxy *proxy;                /* borrowed */
     uv_loop_t *loop;                    /* borrowed */
     const struct pool_options *options; /* borrowed */
     struct server *server;              /* owned; NULL once draining */
     struct client *clients;             /* all connections of web servers */
-    uint64_t client_count;
-    struct request *requests; /* all requests from their params' end to their own end */
-    struct request *phases;   /* deferred phases, the oldest first */
-    struct request *held;     /* those of them that wait for a place, the oldest first */
+    struct request *requests;           /* all requests from their params' end to their own end */
+    struct request *phases;             /* deferred phases, the oldest first */
+    struct request *held;               /* those of them that wait for a place, the oldest first */
     struct queue queue;
     struct upstream *upstreams; /* owned; options->upstream_count of them */
     unsigned workers;           /* slots in all */
     unsigned busy;              /* slots held */
     unsigned places;            /* defer.max_workers in workers */
     unsigned placed;            /* places taken */
-    uint64_t last_request_id;
-    uint64_t last_client_id;
-    uint64_t max_conns;     /* connections of web servers at once; GET_VALUES tells it */
-    uv_timer_t retry;       /* tries again to dispatch after a backlog was full */
-    uint64_t full;          /* upstreams that took no connection in this dispatch, a bit each */
-    uint64_t wait_said;     /* uv_now() of the last line about that */
-    uv_timer_t queue_timer; /* for the request whose time in the queue is up first */
-    uv_timer_t defer_timer; /* for the phase whose time is up first */
-    uv_timer_t expire;      /* bounds the wait for half requests while draining */
-    unsigned retry_ms;      /* retry's delay, 0 when no backlog was full the last time */
-    int class_said;         /* a DEFERD_CLASS that is none was logged */
-    int dispatching;        /* a dispatch is under way further up the stack */
-    int draining;           /* no new connections; those that are idle close */
-    uint8_t *scratch;       /* owned, POOL_SCRATCH bytes */
+    uv_timer_t retry;           /* tries again to dispatch after a backlog was full */
+    uint64_t full;              /* upstreams that took no connection in this dispatch, a bit each */
+    uint64_t wait_said;         /* uv_now() of the last line about that */
+    uv_timer_t queue_timer;     /* for the request whose time in the queue is up first */
+    uv_timer_t defer_timer;     /* for the phase whose time is up first */
+    uv_timer_t expire;          /* bounds the wait for half requests while draining */
+    unsigned retry_ms;          /* retry's delay, 0 when no backlog was full the last time */
+    int class_said;             /* a DEFERD_CLASS that is none was logged */
+    int dispatching;            /* a dispatch is under way further up the stack */
 };
 
-/* Returns 0 or UV_E…. Does not listen yet. */
-int pool_open(struct pool *pool, uv_loop_t *loop, const struct pool_options *options);
+/* Returns 0 or UV_E…; after an error too pool_free is due. Does not listen yet. */
+int pool_open(struct pool *pool, struct proxy *proxy, const struct pool_options *options);
 
 /* May connections be kept? */
 int pool_keeps(const struct pool *pool);

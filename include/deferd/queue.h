@@ -24,7 +24,7 @@ unsigned share_of(const struct share *share, unsigned all);
 struct class_options {
     char name[CLASS_NAME_MAX]; /* what DEFERD_CLASS says; "default" for the rest */
     struct share max_workers;  /* slots its requests may hold at once */
-    int priority;              /* the higher goes first */
+    unsigned priority;         /* the higher goes first */
     uint64_t queue_timeout;    /* milliseconds a request may wait */
 };
 

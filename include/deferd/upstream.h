@@ -14,6 +14,7 @@ struct pool;
 struct request;
 
 struct upstream_options {
+    char name[32]; /* of upstream[NAME]; empty if there is but one */
     struct address address;
     unsigned max_workers; /* requests it works on at once: its pm.max_children */
 };

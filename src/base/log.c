@@ -44,6 +44,11 @@ int log_parse_level(const char *name, enum log_level *out)
     return -1;
 }
 
+const char *log_level_name(enum log_level level)
+{
+    return log_names[level];
+}
+
 int log_enabled(enum log_level level)
 {
     return level <= log_state.level;

@@ -1,341 +1,167 @@
+/*
+ * The command line: a configuration file with overrides, or flags, which are the directives of one
+ * pool by other names: queue.max is --queue-max.
+ */
 #include "deferd/options.h"
 
-#include <errno.h>
+#include "deferd/directive.h"
+
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #ifndef DEFERD_VERSION
 #define DEFERD_VERSION "unknown"
 #endif
 
-/* Each option: sets its part of options from value. Returns 0, or -1 with what is allowed in err.
- */
-typedef int (*option_set)(struct options *options, const char *value, char *err, size_t err_size);
+/* The pool that flags make. */
+#define OPTIONS_POOL "www"
 
-static int option_unsigned(const char *value, unsigned long min, unsigned long max, int base,
-                           unsigned long *out, char *err, size_t err_size)
+#define OPTIONS_SHORT "c:o:tThv"
+
+/* Values getopt_long returns for long options: directives by their index behind these. */
+enum options_long {
+    OPTIONS_UPSTREAM = 1000,
+    OPTIONS_CLASS,
+    OPTIONS_DIRECTIVES,
+};
+
+struct options_state {
+    struct options *options;
+    const char *overrides[256]; /* -o's arguments; they count after the file */
+    unsigned override_count;
+    unsigned upstreams;
+    unsigned flags; /* how many directives were given as flags */
+    int test;
+    int dump;
+};
+
+/* --- flags ------------------------------------------------------------------------------------ */
+
+static int options_is_flag(const struct directive *directive)
 {
-    char *rest;
-    errno = 0;
-    unsigned long n = strtoul(value, &rest, base);
-    if (value[0] < '0' || value[0] > '9' || *rest != '\0' || errno != 0 || n < min || n > max) {
-        snprintf(err, err_size,
-                 base == 8 ? "\"%s\": allowed is an octal number from %lo to %lo"
-                           : "\"%s\": allowed is a number from %lu to %lu",
-                 value, min, max);
-        return -1;
+    return directive->scope == DIRECTIVE_GLOBAL || directive->scope == DIRECTIVE_POOL;
+}
+
+/* upstream.max_workers is --max-workers; otherwise . and _ become -. */
+static void options_flag_name(const struct directive *directive, char *out, size_t size)
+{
+    const char *name = directive->name;
+    snprintf(out, size, "%s", strcmp(name, "upstream.max_workers") == 0 ? "max-workers" : name);
+    for (char *p = out; *p != '\0'; p++) {
+        *p = *p == '.' || *p == '_' ? '-' : *p;
     }
-    *out = n;
-    return 0;
 }
 
-static int option_listen(struct options *options, const char *value, char *err, size_t err_size)
+/* KEY=VALUE,… behind the first comma, each a directive named PREFIX.KEY. Changes pairs. */
+static void options_pairs(struct options_state *state, const char *flag, const char *prefix,
+                          char *pairs)
 {
-    return address_parse(&options->pool.listen, value, err, err_size);
-}
-
-static int option_listen_mode(struct options *options, const char *value, char *err,
-                              size_t err_size)
-{
-    unsigned long mode;
-    if (option_unsigned(value, 0, 0777, 8, &mode, err, err_size) != 0) {
-        return -1;
-    }
-    options->pool.listen_mode = (mode_t)mode;
-    return 0;
-}
-
-static int option_max_workers(struct options *options, const char *value, char *err,
-                              size_t err_size)
-{
-    unsigned long n;
-    if (option_unsigned(value, 1, 1000000, 10, &n, err, err_size) != 0) {
-        return -1;
-    }
-    options->max_workers = (unsigned)n;
-    return 0;
-}
-
-/* A number of workers or a percentage of all. */
-static int option_share(const char *value, struct share *out, char *err, size_t err_size)
-{
-    char *rest;
-    unsigned long n = strtoul(value, &rest, 10);
-    int percent = strcmp(rest, "%") == 0;
-    if (value[0] < '0' || value[0] > '9' || (*rest != '\0' && !percent) || n < 1 ||
-        n > (percent ? 100 : 1000000)) {
-        snprintf(err, err_size, "\"%s\": allowed is a number from 1 to 1000000, or 1%% to 100%%",
-                 value);
-        return -1;
-    }
-    *out = (struct share){(unsigned)n, percent};
-    return 0;
-}
-
-/* A duration in milliseconds: 500ms, 10s, 5m, 1h; a number alone is seconds, as php-fpm has it. */
-static int option_duration(const char *value, uint64_t min, uint64_t *out, char *err,
-                           size_t err_size)
-{
-    static const struct {
-        const char *name;
-        uint64_t ms;
-    } units[] = {{"ms", 1}, {"", 1000}, {"s", 1000}, {"m", 60000}, {"h", 3600000}};
-    char *rest;
-    errno = 0;
-    unsigned long n = strtoul(value, &rest, 10);
-    for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
-        if (value[0] >= '0' && value[0] <= '9' && errno == 0 && n <= 1000000 &&
-            strcmp(rest, units[i].name) == 0 && n * units[i].ms >= min) {
-            *out = n * units[i].ms;
-            return 0;
-        }
-    }
-    snprintf(err, err_size, "\"%s\": allowed is a duration such as 500ms, 10s, 5m or 1h%s", value,
-             min == 0 ? ", or 0 for none" : "");
-    return -1;
-}
-
-/* Splits NAME[,KEY=VALUE]…: calls set for each pair. rest is changed. */
-static int option_pairs(char *rest,
-                        int (*set)(void *arg, const char *key, const char *value, char *err,
-                                   size_t err_size),
-                        void *arg, char *err, size_t err_size)
-{
+    char name[128];
     char *save = NULL;
-    for (char *pair = strtok_r(rest, ",", &save); pair != NULL; pair = strtok_r(NULL, ",", &save)) {
+    for (char *pair = strtok_r(pairs, ",", &save); pair != NULL;
+         pair = strtok_r(NULL, ",", &save)) {
         char *equals = strchr(pair, '=');
-        if (equals == NULL) {
-            snprintf(err, err_size, "\"%s\": KEY=VALUE is wanted here", pair);
-            return -1;
+        if (equals != NULL) {
+            *equals = '\0';
         }
-        *equals = '\0';
-        if (set(arg, pair, equals + 1, err, err_size) != 0) {
-            return -1;
-        }
+        snprintf(name, sizeof(name), "%s.%s", prefix,
+                 strcmp(pair, "queue_timeout") == 0 ? "queue.timeout" : pair);
+        config_set(&state->options->config, flag, OPTIONS_POOL, name,
+                   equals != NULL ? equals + 1 : "");
     }
-    return 0;
 }
 
-static int option_upstream_pair(void *arg, const char *key, const char *value, char *err,
-                                size_t err_size)
+/* --upstream ADDR[,max_workers=N] */
+static void options_upstream(struct options_state *state, const char *value)
 {
-    struct upstream_options *upstream = arg;
-    unsigned long n;
-    if (strcmp(key, "max_workers") != 0) {
-        snprintf(err, err_size, "\"%s\": allowed is max_workers", key);
-        return -1;
+    char text[512];
+    char name[32];
+    snprintf(text, sizeof(text), "%s", value);
+    snprintf(name, sizeof(name), "upstream[%u]", ++state->upstreams);
+    char *comma = strchr(text, ',');
+    if (comma != NULL) {
+        *comma = '\0';
     }
-    if (option_unsigned(value, 1, 1000000, 10, &n, err, err_size) != 0) {
-        return -1;
+    config_set(&state->options->config, "--upstream", OPTIONS_POOL, name, text);
+    if (comma != NULL) {
+        options_pairs(state, "--upstream", name, comma + 1);
     }
-    upstream->max_workers = (unsigned)n;
-    return 0;
 }
 
-static int option_upstream(struct options *options, const char *value, char *err, size_t err_size)
+/* --class NAME[,KEY=VALUE]... */
+static void options_class(struct options_state *state, const char *value)
 {
-    struct pool_options *pool = &options->pool;
-    struct upstream_options *upstream = &pool->upstreams[pool->upstream_count];
-    char text[ADDRESS_TEXT_MAX];
-    if (pool->upstream_count == POOL_UPSTREAMS_MAX || strlen(value) >= sizeof(text)) {
-        snprintf(err, err_size, "\"%.100s\": too long, or more than %d upstreams", value,
-                 POOL_UPSTREAMS_MAX);
-        return -1;
-    }
+    char text[512];
+    char name[128];
     snprintf(text, sizeof(text), "%s", value);
     char *comma = strchr(text, ',');
     if (comma != NULL) {
         *comma = '\0';
     }
-    if (address_parse(&upstream->address, text, err, err_size) != 0 ||
-        (comma != NULL &&
-         option_pairs(comma + 1, option_upstream_pair, upstream, err, err_size) != 0)) {
-        return -1;
+    snprintf(name, sizeof(name), "class[%.100s]", text);
+    if (comma != NULL) {
+        options_pairs(state, "--class", name, comma + 1);
+    } else {
+        snprintf(name, sizeof(name), "class[%.100s].priority", text);
+        config_set(&state->options->config, "--class", OPTIONS_POOL, name, "0");
     }
-    pool->upstream_count++;
-    return 0;
 }
 
-static int option_class_pair(void *arg, const char *key, const char *value, char *err,
-                             size_t err_size)
+static void options_directive(struct options_state *state, const struct directive *directive,
+                              const char *value)
 {
-    struct class_options *class = arg;
-    if (strcmp(key, "max_workers") == 0) {
-        return option_share(value, &class->max_workers, err, err_size);
-    }
-    if (strcmp(key, "queue_timeout") == 0) {
-        return option_duration(value, 1, &class->queue_timeout, err, err_size);
-    }
-    if (strcmp(key, "priority") == 0) {
-        unsigned long n;
-        if (option_unsigned(value, 0, 100, 10, &n, err, err_size) != 0) {
-            return -1;
-        }
-        class->priority = (int)n;
-        return 0;
-    }
-    snprintf(err, err_size, "\"%s\": allowed are max_workers, priority and queue_timeout", key);
-    return -1;
+    char name[64];
+    char flag[80];
+    options_flag_name(directive, name, sizeof(name));
+    snprintf(flag, sizeof(flag), "--%s", name);
+    config_set(&state->options->config, flag,
+               directive->scope == DIRECTIVE_GLOBAL ? "global" : OPTIONS_POOL, directive->name,
+               value);
 }
 
-static struct class_options *option_find_class(struct pool_options *pool, const char *name)
+/* --- help ------------------------------------------------------------------------------------- */
+
+static void options_help_flag(const char *name, const char *metavar, const char *initial,
+                              const char *help)
 {
-    for (unsigned i = 0; i < pool->class_count; i++) {
-        if (strcmp(pool->classes[i].name, name) == 0) {
-            return &pool->classes[i];
-        }
-    }
-    if (pool->class_count == POOL_CLASSES_MAX) {
-        return NULL;
-    }
-    struct class_options *class = &pool->classes[pool->class_count++];
-    *class = (struct class_options){.max_workers = {100, 1}};
-    snprintf(class->name, sizeof(class->name), "%s", name);
-    return class;
+    char left[64];
+    snprintf(left, sizeof(left), "--%s %s", name, metavar);
+    printf("  %-32s %s%s%s%s\n", left, help, initial != NULL && initial[0] ? " (default " : "",
+           initial != NULL ? initial : "", initial != NULL && initial[0] ? ")" : "");
 }
-
-static int option_class(struct options *options, const char *value, char *err, size_t err_size)
-{
-    char text[256];
-    size_t len = strcspn(value, ",");
-    if (len == 0 || len >= CLASS_NAME_MAX || strlen(value) >= sizeof(text)) {
-        snprintf(err, err_size, "\"%.100s\": allowed is NAME[,KEY=VALUE]…, NAME of 1 to %d bytes",
-                 value, CLASS_NAME_MAX - 1);
-        return -1;
-    }
-    snprintf(text, sizeof(text), "%s", value);
-    text[len] = '\0';
-    struct class_options *class = option_find_class(&options->pool, text);
-    if (class == NULL) {
-        snprintf(err, err_size, "more than %d classes", POOL_CLASSES_MAX);
-        return -1;
-    }
-    return value[len] == '\0'
-               ? 0
-               : option_pairs(text + len + 1, option_class_pair, class, err, err_size);
-}
-
-static int option_queue_max(struct options *options, const char *value, char *err, size_t err_size)
-{
-    unsigned long n;
-    if (option_unsigned(value, 0, 1000000, 10, &n, err, err_size) != 0) {
-        return -1;
-    }
-    options->pool.queue_max = (unsigned)n;
-    return 0;
-}
-
-static int option_queue_timeout(struct options *options, const char *value, char *err,
-                                size_t err_size)
-{
-    return option_duration(value, 1, &options->queue_timeout, err, err_size);
-}
-
-static int option_defer_max_workers(struct options *options, const char *value, char *err,
-                                    size_t err_size)
-{
-    return option_share(value, &options->pool.defer_max_workers, err, err_size);
-}
-
-static int option_defer_timeout(struct options *options, const char *value, char *err,
-                                size_t err_size)
-{
-    return option_duration(value, 0, &options->pool.defer_timeout, err, err_size);
-}
-
-static int option_idle_timeout(struct options *options, const char *value, char *err,
-                               size_t err_size)
-{
-    return option_duration(value, 1, &options->pool.idle_timeout, err, err_size);
-}
-
-static int option_keepalive(struct options *options, const char *value, char *err, size_t err_size)
-{
-    options->pool.keepalive = strcmp(value, "yes") == 0;
-    if (!options->pool.keepalive && strcmp(value, "no") != 0) {
-        snprintf(err, err_size, "\"%s\": allowed is yes or no", value);
-        return -1;
-    }
-    return 0;
-}
-
-static int option_max_params(struct options *options, const char *value, char *err, size_t err_size)
-{
-    unsigned long n;
-    if (option_unsigned(value, 1024, 64UL << 20, 10, &n, err, err_size) != 0) {
-        return -1;
-    }
-    options->pool.max_params = n;
-    return 0;
-}
-
-static int option_log_level(struct options *options, const char *value, char *err, size_t err_size)
-{
-    if (log_parse_level(value, &options->log_level) != 0) {
-        snprintf(err, err_size, "\"%s\": allowed is alert, error, warning, notice or debug", value);
-        return -1;
-    }
-    return 0;
-}
-
-static const struct option_row {
-    const char *name;
-    const char *argument;
-    option_set set;
-    int required;
-    const char *help;
-} option_rows[] = {
-    {"listen", "ADDR", option_listen, 1, "where the web server connects to (its fastcgi_pass)"},
-    {"listen-mode", "MODE", option_listen_mode, 0,
-     "file mode of a unix socket to listen on, octal (default 0660)"},
-    {"upstream", "ADDR[,max_workers=N]", option_upstream, 1,
-     "where a php-fpm listens; may be given several times"},
-    {"max-workers", "N", option_max_workers, 0,
-     "requests an upstream without max_workers works on at once: its pm.max_children"},
-    {"queue-max", "N", option_queue_max, 0, "requests that may wait (default 1024)"},
-    {"queue-timeout", "TIME", option_queue_timeout, 0, "how long one may wait (default 30s)"},
-    {"class", "NAME[,KEY=VALUE]...", option_class, 0,
-     "a class of requests: max_workers, priority, queue_timeout"},
-    {"defer-max-workers", "N|N%", option_defer_max_workers, 0,
-     "deferred phases that may be under way at once (default 100%)"},
-    {"defer-timeout", "TIME", option_defer_timeout, 0,
-     "how long a deferred phase may take (default 0: for ever)"},
-    {"upstream-keepalive", "yes|no", option_keepalive, 0,
-     "keep connections where that is safe (default yes)"},
-    {"upstream-idle-timeout", "TIME", option_idle_timeout, 0,
-     "how long a connection is kept unused (default 1s)"},
-    {"max-params", "BYTES", option_max_params, 0,
-     "params a request may have before it is answered 431 (default 65536)"},
-    {"log-level", "LEVEL", option_log_level, 0, "alert, error, warning, notice (default) or debug"},
-};
-
-#define OPTION_ROWS (sizeof(option_rows) / sizeof(option_rows[0]))
 
 static void options_help(void)
 {
-    printf("Usage: deferd --listen ADDR --upstream ADDR --max-workers N [OPTION]...\n"
-           "A FastCGI front end for php-fpm: web server -> deferd -> php-fpm.\n\n");
-    for (size_t i = 0; i < OPTION_ROWS; i++) {
-        char left[40];
-        snprintf(left, sizeof(left), "--%s %s", option_rows[i].name, option_rows[i].argument);
-        printf("  %-20s  %s\n", left, option_rows[i].help);
+    char name[64];
+    printf("Usage: deferd [-c FILE] [-o POOL.DIRECTIVE=VALUE]... [-t|-T]\n"
+           "       deferd --listen ADDR --upstream ADDR --max-workers N [FLAG]...\n"
+           "A FastCGI front end for php-fpm: web server -> deferd -> php-fpm.\n\n"
+           "  -c FILE                          configuration (default " CONFIG_DEFAULT_FILE ")\n"
+           "  -o POOL.DIRECTIVE=VALUE          one directive, over the file's; POOL may be global\n"
+           "  -t                               test the configuration and end\n"
+           "  -T                               the same, and print it as it is in effect\n"
+           "  -h, --help                       this text\n"
+           "  -v, --version                    the version\n\n"
+           "Without a file, for one pool in the foreground:\n\n");
+    options_help_flag("upstream", "ADDR[,max_workers=N]", NULL,
+                      "where a php-fpm listens; may be given several times");
+    options_help_flag("class", "NAME[,KEY=VALUE]...", NULL,
+                      "a class of requests: max_workers, priority, queue_timeout");
+    for (unsigned i = 0; i < directive_count; i++) {
+        if (options_is_flag(&directives[i])) {
+            options_flag_name(&directives[i], name, sizeof(name));
+            options_help_flag(name, directives[i].type->metavar, directives[i].initial,
+                              directives[i].help);
+        }
     }
-    printf("  %-20s  %s\n  %-20s  %s\n\n", "--help", "this text", "--version", "the version");
-    printf("ADDR is a path, unix:PATH, HOST:PORT or [V6]:PORT.\n"
+    printf("\nADDR is a path, unix:PATH, HOST:PORT or [V6]:PORT.\n"
            "Signals: TERM and INT end gracefully, a second one at once. See deferd(8).\n");
 }
 
-static void options_long(struct option *out)
-{
-    for (size_t i = 0; i < OPTION_ROWS; i++) {
-        out[i] = (struct option){option_rows[i].name, required_argument, NULL, (int)i + 1};
-    }
-    out[OPTION_ROWS] = (struct option){"help", no_argument, NULL, 'h'};
-    out[OPTION_ROWS + 1] = (struct option){"version", no_argument, NULL, 'v'};
-    out[OPTION_ROWS + 2] = (struct option){0};
-}
+/* --- all of it -------------------------------------------------------------------------------- */
 
 static enum options_result options_wrong(const char *text)
 {
@@ -343,82 +169,142 @@ static enum options_result options_wrong(const char *text)
     return OPTIONS_WRONG;
 }
 
-static enum options_result options_complete(const unsigned *seen, int argc, char **argv)
+/* POOL.DIRECTIVE=VALUE */
+static void options_override(struct config *config, const char *text)
 {
-    char text[256];
-    if (optind < argc) {
-        snprintf(text, sizeof(text), "\"%.200s\" is no option", argv[optind]);
-        return options_wrong(text);
+    char section[64];
+    char name[128];
+    const char *dot = strchr(text, '.');
+    const char *equals = strchr(text, '=');
+    if (dot == NULL || equals == NULL || dot > equals || (size_t)(dot - text) >= sizeof(section) ||
+        (size_t)(equals - dot - 1) >= sizeof(name)) {
+        config_set(config, "-o", text, "", ""); /* which says what is allowed */
+        return;
     }
-    for (size_t i = 0; i < OPTION_ROWS; i++) {
-        if (option_rows[i].required && !seen[i]) {
-            snprintf(text, sizeof(text), "--%s %s is missing", option_rows[i].name,
-                     option_rows[i].argument);
-            return options_wrong(text);
+    snprintf(section, sizeof(section), "%.*s", (int)(dot - text), text);
+    snprintf(name, sizeof(name), "%.*s", (int)(equals - dot - 1), dot + 1);
+    config_set(config, "-o", section, name, equals + 1);
+}
+
+static enum options_result options_finish(struct options_state *state)
+{
+    struct options *options = state->options;
+    struct config *config = &options->config;
+    if (state->flags > 0 && options->file[0] != '\0') {
+        return options_wrong("flags and -c do not go together; -o sets single directives");
+    }
+    if (state->flags == 0) {
+        if (options->file[0] == '\0') {
+            snprintf(options->file, sizeof(options->file), "%s", CONFIG_DEFAULT_FILE);
         }
+        config_load(config, options->file);
+    }
+    for (unsigned i = 0; i < state->override_count; i++) {
+        options_override(config, state->overrides[i]);
+    }
+    const char *where = state->flags > 0 ? "flags" : options->file;
+    if (config_finish(config, where) != 0) {
+        fprintf(stderr, "%.*s", (int)config->errors.len, (const char *)config->errors.data);
+        fprintf(stderr, "deferd: the configuration is not in order; nothing was started\n");
+        return OPTIONS_WRONG;
+    }
+    if (state->dump) {
+        config_print(config, stdout);
+    }
+    if (state->test || state->dump) {
+        fprintf(stderr, "deferd: %s: the configuration is in order\n", where);
+        return OPTIONS_DONE;
     }
     return OPTIONS_RUN;
 }
 
-/* What stands for options that were not given, where that depends on others. */
-static enum options_result options_fill(struct options *options)
+static void options_longs(struct option *out, char (*names)[64])
 {
-    struct pool_options *pool = &options->pool;
-    for (unsigned i = 0; i < pool->upstream_count; i++) {
-        if (pool->upstreams[i].max_workers == 0) {
-            pool->upstreams[i].max_workers = options->max_workers;
-        }
-        if (pool->upstreams[i].max_workers == 0) {
-            return options_wrong("--max-workers N is missing");
+    unsigned n = 0;
+    out[n++] = (struct option){"help", no_argument, NULL, 'h'};
+    out[n++] = (struct option){"version", no_argument, NULL, 'v'};
+    out[n++] = (struct option){"upstream", required_argument, NULL, OPTIONS_UPSTREAM};
+    out[n++] = (struct option){"class", required_argument, NULL, OPTIONS_CLASS};
+    for (unsigned i = 0; i < directive_count; i++) {
+        if (options_is_flag(&directives[i])) {
+            options_flag_name(&directives[i], names[i], sizeof(names[i]));
+            out[n++] =
+                (struct option){names[i], required_argument, NULL, OPTIONS_DIRECTIVES + (int)i};
         }
     }
-    for (unsigned i = 0; i < pool->class_count; i++) {
-        if (pool->classes[i].queue_timeout == 0) {
-            pool->classes[i].queue_timeout = options->queue_timeout;
+    out[n] = (struct option){0};
+}
+
+/* One option. Returns OPTIONS_RUN to go on. */
+static enum options_result options_take(struct options_state *state, int option)
+{
+    struct options *options = state->options;
+    switch (option) {
+    case 'h':
+        options_help();
+        return OPTIONS_DONE;
+    case 'v':
+        printf("deferd %s\n", DEFERD_VERSION);
+        return OPTIONS_DONE;
+    case 't':
+        state->test = 1;
+        return OPTIONS_RUN;
+    case 'T':
+        state->dump = 1;
+        return OPTIONS_RUN;
+    case 'c':
+        if (strlen(optarg) >= sizeof(options->file)) {
+            return options_wrong("-c: the path is too long");
         }
+        snprintf(options->file, sizeof(options->file), "%s", optarg);
+        return OPTIONS_RUN;
+    case 'o':
+        if (state->override_count == sizeof(state->overrides) / sizeof(state->overrides[0])) {
+            return options_wrong("-o: too many");
+        }
+        state->overrides[state->override_count++] = optarg;
+        return OPTIONS_RUN;
+    default:
+        break;
+    }
+    state->flags++;
+    if (option == OPTIONS_UPSTREAM) {
+        options_upstream(state, optarg);
+    } else if (option == OPTIONS_CLASS) {
+        options_class(state, optarg);
+    } else if (option >= OPTIONS_DIRECTIVES) {
+        options_directive(state, &directives[option - OPTIONS_DIRECTIVES], optarg);
+    } else {
+        return options_wrong("wrong usage");
     }
     return OPTIONS_RUN;
 }
 
 enum options_result options_parse(struct options *options, int argc, char **argv)
 {
-    struct option longs[OPTION_ROWS + 3];
-    unsigned seen[OPTION_ROWS] = {0};
-    char err[512];
-    char text[640];
-    int index;
+    struct options_state state = {.options = options};
+    struct option *longs = calloc(directive_count + 5, sizeof(*longs));
+    char(*names)[64] = calloc(directive_count, sizeof(*names));
+    enum options_result result = OPTIONS_RUN;
+    int option = 0;
+    char text[256];
 
-    options_long(longs);
-    *options = (struct options){
-        .pool = {.listen_mode = 0660,
-                 .max_params = 65536,
-                 .queue_max = 1024,
-                 .defer_max_workers = {100, 1},
-                 .idle_timeout = 1000,
-                 .keepalive = 1},
-        .queue_timeout = 30000,
-        .log_level = LOG_NOTICE,
-    };
-    option_find_class(&options->pool, "default");
-    while ((index = getopt_long(argc, argv, "", longs, NULL)) != -1) {
-        if (index == 'h') {
-            options_help();
-            return OPTIONS_DONE;
-        }
-        if (index == 'v') {
-            printf("deferd %s\n", DEFERD_VERSION);
-            return OPTIONS_DONE;
-        }
-        if (index < 1 || index > (int)OPTION_ROWS) {
-            return options_wrong("wrong usage");
-        }
-        const struct option_row *row = &option_rows[index - 1];
-        if (row->set(options, optarg, err, sizeof(err)) != 0) {
-            snprintf(text, sizeof(text), "--%s: %s", row->name, err);
-            return options_wrong(text);
-        }
-        seen[index - 1] = 1;
+    *options = (struct options){0};
+    config_init(&options->config);
+    if (longs == NULL || names == NULL) {
+        result = options_wrong("no memory");
+    } else {
+        options_longs(longs, names);
     }
-    enum options_result result = options_complete(seen, argc, argv);
-    return result == OPTIONS_RUN ? options_fill(options) : result;
+    while (result == OPTIONS_RUN &&
+           (option = getopt_long(argc, argv, OPTIONS_SHORT, longs, NULL)) != -1) {
+        result = options_take(&state, option);
+    }
+    free(longs);
+    free(names);
+    if (result == OPTIONS_RUN && optind < argc) {
+        snprintf(text, sizeof(text), "\"%.200s\" is no option", argv[optind]);
+        result = options_wrong(text);
+    }
+    return result == OPTIONS_RUN ? options_finish(&state) : result;
 }

@@ -10,6 +10,7 @@
 #include "deferd/conn.h"
 #include "deferd/log.h"
 #include "deferd/pool.h"
+#include "deferd/proxy.h"
 #include "deferd/request.h"
 #include "deferd/values.h"
 #include "deferd/watch.h"
@@ -62,7 +63,7 @@ static void client_close(struct client *client, const char *why)
     struct request *request = client->request;
     client->request = NULL;
     DL_DELETE(client->pool->clients, client);
-    client->pool->client_count--;
+    client->pool->proxy->client_count--;
     client_unwatch(client);
     if (client->linger != NULL) {
         uv_close((uv_handle_t *)client->linger, client_on_timer_closed);
@@ -98,7 +99,8 @@ static void client_on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf
     const struct request *request = client->request;
     int body = request != NULL && request->state == REQUEST_RUNNING && !request->stdin_done;
     (void)suggested;
-    *buf = uv_buf_init((char *)client->pool->scratch, body ? POOL_SCRATCH : CLIENT_READ_HEAD);
+    *buf =
+        uv_buf_init((char *)client->pool->proxy->scratch, body ? PROXY_SCRATCH : CLIENT_READ_HEAD);
 }
 
 static void client_on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf);
@@ -178,7 +180,7 @@ void client_request_ended(struct client *client, struct gather *down)
         client_close(client, "the peer is gone");
         return;
     }
-    if (!client->keep_conn || client->pool->draining) {
+    if (!client->keep_conn || client->pool->proxy->draining) {
         client_finish(client);
     } else if (client->stream.pending > 0) {
         client->blocked |= CLIENT_BLOCK_OUTPUT;
@@ -399,7 +401,7 @@ static void client_on_management(struct client *client, const struct fcgi_event 
     size_t len = FCGI_SHORT_RECORD;
     if (ev->type == FCGI_GET_VALUES) {
         len = values_answer(record, client->assembled.data, client->assembled.len,
-                            client->pool->max_conns);
+                            client->pool->proxy->max_conns);
         if (len == 0) {
             client_malformed(client, ev, "a name-value pair is cut off");
             return;
@@ -463,7 +465,8 @@ static void client_settle(struct client *client, struct gather *up)
 {
     struct request *request = client->request;
     if (request == NULL) {
-        if (client->pool->draining && !client->finishing && fcgi_reader_idle(&client->reader)) {
+        if (client->pool->proxy->draining && !client->finishing &&
+            fcgi_reader_idle(&client->reader)) {
             client_finish(client); /* what was half here when the drain began is complete */
         }
         return;
@@ -560,7 +563,7 @@ void client_upload_drained(struct client *client)
 
 int client_accept(struct pool *pool, uv_stream_t *listener)
 {
-    if (pool->client_count >= pool->max_conns) {
+    if (pool->proxy->client_count >= pool->proxy->max_conns) {
         return UV_EMFILE;
     }
     struct client *client = calloc(1, sizeof(*client));
@@ -574,9 +577,9 @@ int client_accept(struct pool *pool, uv_stream_t *listener)
         return rc;
     }
     client->pool = pool;
-    client->id = ++pool->last_client_id;
+    client->id = ++pool->proxy->last_client_id;
     DL_APPEND(pool->clients, client);
-    pool->client_count++;
+    pool->proxy->client_count++;
     rc = uv_accept(listener, &client->stream.io.stream);
     if (rc != 0) {
         client_close(client, "not accepted");

@@ -12,6 +12,7 @@
 #include "deferd/client.h"
 #include "deferd/log.h"
 #include "deferd/pool.h"
+#include "deferd/proxy.h"
 #include "deferd/request.h"
 #include "deferd/response.h"
 #include "deferd/upstream.h"
@@ -43,7 +44,7 @@ void conn_release(struct conn *conn)
 {
     int free_again = conn->ended && !conn->behind && !conn->front && !conn->broken &&
                      conn->upstream->barrier == UPSTREAM_BARRIER_YES &&
-                     !conn->upstream->pool->draining && conn->kept && conn->unread == 0;
+                     !conn->upstream->pool->proxy->draining && conn->kept && conn->unread == 0;
     if (!free_again) {
         conn_close(conn);
         return;
@@ -239,7 +240,7 @@ static void conn_on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
 {
     const struct conn *conn = handle->data;
     (void)suggested;
-    *buf = uv_buf_init((char *)conn->upstream->pool->scratch, POOL_SCRATCH);
+    *buf = uv_buf_init((char *)conn->upstream->pool->proxy->scratch, PROXY_SCRATCH);
 }
 
 static void conn_on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf)

@@ -3,6 +3,7 @@
 #include "deferd/client.h"
 #include "deferd/conn.h"
 #include "deferd/log.h"
+#include "deferd/proxy.h"
 #include "deferd/request.h"
 #include "deferd/server.h"
 
@@ -21,17 +22,16 @@
 
 static void pool_arm_queue_timer(struct pool *pool);
 
-int pool_open(struct pool *pool, uv_loop_t *loop, const struct pool_options *options)
+int pool_open(struct pool *pool, struct proxy *proxy, const struct pool_options *options)
 {
-    *pool = (struct pool){.loop = loop, .options = options};
+    *pool = (struct pool){.proxy = proxy, .loop = proxy->loop, .options = options};
     uv_timer_t *timers[] = {&pool->retry, &pool->queue_timer, &pool->defer_timer, &pool->expire};
     for (size_t i = 0; i < sizeof(timers) / sizeof(timers[0]); i++) {
         timers[i]->data = pool;
-        uv_timer_init(loop, timers[i]);
+        uv_timer_init(proxy->loop, timers[i]);
     }
-    pool->scratch = malloc(POOL_SCRATCH);
     pool->upstreams = calloc(options->upstream_count, sizeof(*pool->upstreams));
-    if (pool->scratch == NULL || pool->upstreams == NULL) {
+    if (pool->upstreams == NULL) {
         return UV_ENOMEM;
     }
     for (unsigned i = 0; i < options->upstream_count; i++) {
@@ -354,7 +354,8 @@ void pool_forget(struct pool *pool, struct request *request)
     }
     struct upstream *upstream = request->upstream;
     pool_give_slot(pool, request);
-    if (upstream != NULL && upstream->barrier == UPSTREAM_BARRIER_UNKNOWN && !pool->draining) {
+    if (upstream != NULL && upstream->barrier == UPSTREAM_BARRIER_UNKNOWN &&
+        !pool->proxy->draining) {
         upstream_ask(upstream);
     }
     if (request->in_phase) {
@@ -379,7 +380,6 @@ void pool_drain(struct pool *pool)
 {
     struct client *client = NULL;
     struct client *next = NULL;
-    pool->draining = 1;
     if (pool->server != NULL) {
         server_close(pool->server);
         pool->server = NULL;
@@ -401,6 +401,5 @@ void pool_free(struct pool *pool)
 {
     queue_free(&pool->queue);
     free(pool->upstreams);
-    free(pool->scratch);
     *pool = (struct pool){0};
 }

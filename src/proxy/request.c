@@ -4,6 +4,7 @@
 #include "deferd/conn.h"
 #include "deferd/log.h"
 #include "deferd/pool.h"
+#include "deferd/proxy.h"
 #include "deferd/queue.h"
 #include "deferd/response.h"
 #include "deferd/token.h"
@@ -69,7 +70,7 @@ struct request *request_open(struct pool *pool, struct client *client, uint16_t 
         return NULL;
     }
     request->state = REQUEST_READING;
-    request->id = ++pool->last_request_id;
+    request->id = ++pool->proxy->last_request_id;
     request->fcgi_id = fcgi_id;
     request->pool = pool;
     request->client = client;

@@ -3,6 +3,7 @@
 #include "deferd/client.h"
 #include "deferd/log.h"
 #include "deferd/pool.h"
+#include "deferd/proxy.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -80,8 +81,8 @@ static void server_on_connection(uv_stream_t *stream, int status)
             "%s: refused %llu connection(s): %s; %llu are open, at most %llu may be (raise the "
             "limit of open files)",
             server->listener.address.text, (unsigned long long)server->refused_count,
-            uv_strerror(rc), (unsigned long long)server->pool->client_count,
-            (unsigned long long)server->pool->max_conns);
+            uv_strerror(rc), (unsigned long long)server->pool->proxy->client_count,
+            (unsigned long long)server->pool->proxy->max_conns);
         server->said = now;
         server->refused_count = 0;
     }

@@ -1,0 +1,45 @@
+/*
+ * The proxy: all pools of a process, and what they share.
+ */
+#ifndef DEFERD_PROXY_H
+#define DEFERD_PROXY_H
+
+#include "deferd/pool.h"
+
+#include <stdint.h>
+#include <uv.h>
+
+/* The shared read buffer: callbacks of the loop use it one after the other. */
+#define PROXY_SCRATCH 65536
+
+struct proxy {
+    uv_loop_t *loop;    /* borrowed */
+    struct pool *pools; /* owned */
+    unsigned pool_count;
+    uint64_t last_request_id;
+    uint64_t last_client_id;
+    uint64_t client_count; /* connections of web servers */
+    uint64_t max_conns;    /* how many of them there may be; GET_VALUES tells it */
+    int draining;          /* no new connections; those that are idle close */
+    uint8_t *scratch;      /* owned, PROXY_SCRATCH bytes */
+};
+
+/* Makes a pool of each of these options, which stay the caller's. Nothing listens yet. Returns 0 or
+ * UV_E…; after an error too proxy_free is due. */
+int proxy_open(struct proxy *proxy, uv_loop_t *loop, struct pool_options *const *options,
+               unsigned count);
+
+/* Has all pools listen. Returns 0, or -1 with a sentence in err. */
+int proxy_listen(struct proxy *proxy, char *err, size_t err_size);
+
+/* Worker slots in all pools, and how many of them are held. */
+unsigned proxy_workers(const struct proxy *proxy);
+unsigned proxy_busy(const struct proxy *proxy);
+
+/* Stops listening and closes idle connections; requests go on. The loop ends when the last has. */
+void proxy_drain(struct proxy *proxy);
+
+/* Frees what it owns, after the loop has ended. */
+void proxy_free(struct proxy *proxy);
+
+#endif

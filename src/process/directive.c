@@ -1,0 +1,363 @@
+#include "deferd/directive.h"
+
+#include "deferd/config.h"
+#include "deferd/log.h"
+#include "deferd/pool.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --- kinds of values -------------------------------------------------------------------------- */
+
+/* A number in this base at the start of value. Returns 0, with the rest behind it in *rest, or -1.
+ */
+static int value_number(const char *value, int base, uint64_t *out, const char **rest)
+{
+    char *end;
+    errno = 0;
+    *out = strtoull(value, &end, base);
+    *rest = end;
+    return value[0] >= '0' && value[0] <= '9' && errno == 0 ? 0 : -1;
+}
+
+static int number_set(const struct directive *directive, void *field, const char *value, char *err,
+                      size_t err_size)
+{
+    uint64_t n;
+    const char *rest;
+    if (value_number(value, 10, &n, &rest) != 0 || *rest != '\0' || n < directive->min ||
+        n > directive->max) {
+        snprintf(err, err_size, "allowed is a number from %llu to %llu",
+                 (unsigned long long)directive->min, (unsigned long long)directive->max);
+        return -1;
+    }
+    *(unsigned *)field = (unsigned)n;
+    return 0;
+}
+
+static void number_print(const struct directive *directive, const void *field, char *out,
+                         size_t size)
+{
+    (void)directive;
+    snprintf(out, size, "%u", *(const unsigned *)field);
+}
+
+static int mode_set(const struct directive *directive, void *field, const char *value, char *err,
+                    size_t err_size)
+{
+    uint64_t n;
+    const char *rest;
+    (void)directive;
+    if (value_number(value, 8, &n, &rest) != 0 || *rest != '\0' || n > 0777) {
+        snprintf(err, err_size, "allowed is an octal number from 0 to 777");
+        return -1;
+    }
+    *(mode_t *)field = (mode_t)n;
+    return 0;
+}
+
+static void mode_print(const struct directive *directive, const void *field, char *out, size_t size)
+{
+    (void)directive;
+    snprintf(out, size, "%04o", (unsigned)*(const mode_t *)field);
+}
+
+struct value_unit {
+    const char *name;
+    uint64_t factor;
+};
+
+/* The last one whose factor divides a value prints it, so the list is in order. */
+static const struct value_unit size_units[] = {{"", 1}, {"K", 1024}, {"M", 1048576}};
+static const struct value_unit time_units[] = {
+    {"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000},
+};
+
+static int value_with_unit(const char *value, const struct value_unit *units, size_t count,
+                           const struct directive *directive, uint64_t *out)
+{
+    uint64_t n;
+    const char *rest;
+    if (value_number(value, 10, &n, &rest) != 0) {
+        return -1;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (strcasecmp(rest, units[i].name) == 0 && n <= directive->max / units[i].factor &&
+            n * units[i].factor >= directive->min) {
+            *out = n * units[i].factor;
+            return 0;
+        }
+    }
+    return -1;
+}
+
+static void value_print_unit(uint64_t n, const struct value_unit *units, size_t count, char *out,
+                             size_t size)
+{
+    size_t best = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (n > 0 && n % units[i].factor == 0) {
+            best = i;
+        }
+    }
+    snprintf(out, size, "%llu%s", (unsigned long long)(n / units[best].factor),
+             n > 0 ? units[best].name : "");
+}
+
+#define UNITS(list) (list), sizeof(list) / sizeof((list)[0])
+
+static int size_set(const struct directive *directive, void *field, const char *value, char *err,
+                    size_t err_size)
+{
+    uint64_t n;
+    if (value_with_unit(value, UNITS(size_units), directive, &n) != 0) {
+        char min[32];
+        char max[32];
+        value_print_unit(directive->min, UNITS(size_units), min, sizeof(min));
+        value_print_unit(directive->max, UNITS(size_units), max, sizeof(max));
+        snprintf(err, err_size, "allowed is a size from %s to %s, such as 4096, 64K or 1M", min,
+                 max);
+        return -1;
+    }
+    *(size_t *)field = n;
+    return 0;
+}
+
+static void size_print(const struct directive *directive, const void *field, char *out, size_t size)
+{
+    (void)directive;
+    value_print_unit(*(const size_t *)field, UNITS(size_units), out, size);
+}
+
+/* A number alone is seconds, as in php-fpm. */
+static int time_set(const struct directive *directive, void *field, const char *value, char *err,
+                    size_t err_size)
+{
+    char seconds[64];
+    if (value[0] != '\0' && strspn(value, "0123456789") == strlen(value) && strlen(value) < 32) {
+        snprintf(seconds, sizeof(seconds), "%ss", value);
+        value = seconds;
+    }
+    if (value_with_unit(value, UNITS(time_units), directive, field) != 0) {
+        char min[32];
+        char max[32];
+        value_print_unit(directive->min, UNITS(time_units), min, sizeof(min));
+        value_print_unit(directive->max, UNITS(time_units), max, sizeof(max));
+        snprintf(err, err_size, "allowed is a duration from %s to %s, such as 500ms, 10s, 5m or 1h",
+                 min, max);
+        return -1;
+    }
+    return 0;
+}
+
+static void time_print(const struct directive *directive, const void *field, char *out, size_t size)
+{
+    (void)directive;
+    value_print_unit(*(const uint64_t *)field, UNITS(time_units), out, size);
+}
+
+static int share_set(const struct directive *directive, void *field, const char *value, char *err,
+                     size_t err_size)
+{
+    uint64_t n;
+    const char *rest;
+    int wrong = value_number(value, 10, &n, &rest) != 0;
+    int percent = !wrong && strcmp(rest, "%") == 0;
+    if (wrong || (*rest != '\0' && !percent) || n < 1 || n > (percent ? 100 : directive->max)) {
+        snprintf(err, err_size, "allowed is a number from 1 to %llu, or 1%% to 100%%",
+                 (unsigned long long)directive->max);
+        return -1;
+    }
+    *(struct share *)field = (struct share){(unsigned)n, percent};
+    return 0;
+}
+
+static void share_print(const struct directive *directive, const void *field, char *out,
+                        size_t size)
+{
+    const struct share *share = field;
+    (void)directive;
+    snprintf(out, size, "%u%s", share->number, share->percent ? "%" : "");
+}
+
+static int bool_set(const struct directive *directive, void *field, const char *value, char *err,
+                    size_t err_size)
+{
+    static const char *const yes[] = {"yes", "on", "true", "1"};
+    static const char *const no[] = {"no", "off", "false", "0"};
+    (void)directive;
+    for (size_t i = 0; i < 4; i++) {
+        if (strcasecmp(value, yes[i]) == 0 || strcasecmp(value, no[i]) == 0) {
+            *(int *)field = strcasecmp(value, yes[i]) == 0;
+            return 0;
+        }
+    }
+    snprintf(err, err_size, "allowed is yes or no");
+    return -1;
+}
+
+static void bool_print(const struct directive *directive, const void *field, char *out, size_t size)
+{
+    (void)directive;
+    snprintf(out, size, "%s", *(const int *)field ? "yes" : "no");
+}
+
+static int text_set(const struct directive *directive, void *field, const char *value, char *err,
+                    size_t err_size)
+{
+    if (strlen(value) >= directive->max) {
+        snprintf(err, err_size, "allowed are at most %llu bytes",
+                 (unsigned long long)directive->max - 1);
+        return -1;
+    }
+    snprintf(field, directive->max, "%s", value);
+    return 0;
+}
+
+static void text_print(const struct directive *directive, const void *field, char *out, size_t size)
+{
+    (void)directive;
+    snprintf(out, size, "%s", (const char *)field);
+}
+
+static int path_set(const struct directive *directive, void *field, const char *value, char *err,
+                    size_t err_size)
+{
+    if (value[0] != '\0' && value[0] != '/') {
+        snprintf(err, err_size, "allowed is an absolute path");
+        return -1;
+    }
+    return text_set(directive, field, value, err, err_size);
+}
+
+static int level_set(const struct directive *directive, void *field, const char *value, char *err,
+                     size_t err_size)
+{
+    (void)directive;
+    if (log_parse_level(value, field) != 0) {
+        snprintf(err, err_size, "allowed is alert, error, warning, notice or debug");
+        return -1;
+    }
+    return 0;
+}
+
+static void level_print(const struct directive *directive, const void *field, char *out,
+                        size_t size)
+{
+    (void)directive;
+    snprintf(out, size, "%s", log_level_name(*(const enum log_level *)field));
+}
+
+static int address_set(const struct directive *directive, void *field, const char *value, char *err,
+                       size_t err_size)
+{
+    (void)directive;
+    return address_parse(field, value, err, err_size);
+}
+
+static void address_print(const struct directive *directive, const void *field, char *out,
+                          size_t size)
+{
+    (void)directive;
+    snprintf(out, size, "%s", ((const struct address *)field)->text);
+}
+
+static const struct directive_type type_number = {number_set, number_print, "N"};
+static const struct directive_type type_mode = {mode_set, mode_print, "MODE"};
+static const struct directive_type type_size = {size_set, size_print, "SIZE"};
+static const struct directive_type type_time = {time_set, time_print, "TIME"};
+static const struct directive_type type_share = {share_set, share_print, "N|N%"};
+static const struct directive_type type_bool = {bool_set, bool_print, "yes|no"};
+static const struct directive_type type_path = {path_set, text_print, "PATH"};
+static const struct directive_type type_level = {level_set, level_print, "LEVEL"};
+static const struct directive_type type_address = {address_set, address_print, "ADDR"};
+
+/* --- the table -------------------------------------------------------------------------------- */
+
+#define GLOBAL(field)   offsetof(struct global_options, field)
+#define POOL(field)     offsetof(struct pool_options, field)
+#define UPSTREAM(field) offsetof(struct upstream_options, field)
+#define CLASS(field)    offsetof(struct class_options, field)
+
+#define WORKERS_MAX 1000000
+#define HOUR        3600000ULL
+#define DAY         (24 * HOUR)
+
+const struct directive directives[] = {
+    {DIRECTIVE_GLOBAL, "error_log", &type_path, GLOBAL(error_log), 0, 256, "",
+     "file for the error log; standard error if empty"},
+    {DIRECTIVE_GLOBAL, "log_level", &type_level, GLOBAL(log_level), 0, 0, "notice",
+     "alert, error, warning, notice or debug"},
+    {DIRECTIVE_GLOBAL, "rlimit_files", &type_number, GLOBAL(rlimit_files), 0, 1 << 30, "0",
+     "limit of open files; 0 takes as many as are allowed"},
+    {DIRECTIVE_GLOBAL, "shutdown_timeout", &type_time, GLOBAL(shutdown_timeout), 0, 30 * DAY, "0",
+     "how long requests and deferred phases may take to end when deferd does; 0 waits for all"},
+
+    {DIRECTIVE_POOL, "listen", &type_address, POOL(listen), 0, 0, NULL,
+     "where the web server connects to (its fastcgi_pass)"},
+    {DIRECTIVE_POOL, "listen.mode", &type_mode, POOL(listen_mode), 0, 0, "0660",
+     "file mode of a unix socket to listen on, octal"},
+    {DIRECTIVE_POOL, "max_params", &type_size, POOL(max_params), 1024, 64ULL << 20, "64K",
+     "params a request may have before it is answered 431"},
+    {DIRECTIVE_POOL, "upstream.max_workers", &type_number, POOL(max_workers), 1, WORKERS_MAX, NULL,
+     "requests that an upstream which does not say works on at once: its pm.max_children"},
+    {DIRECTIVE_POOL, "upstream.keepalive", &type_bool, POOL(keepalive), 0, 0, "yes",
+     "keep connections to php-fpm where that is safe"},
+    {DIRECTIVE_POOL, "upstream.idle_timeout", &type_time, POOL(idle_timeout), 1, HOUR, "1s",
+     "how long a connection to php-fpm is kept unused"},
+    {DIRECTIVE_POOL, "queue.max", &type_number, POOL(queue_max), 0, 1000000, "1024",
+     "requests that may wait for a worker"},
+    {DIRECTIVE_POOL, "queue.timeout", &type_time, POOL(queue_timeout), 1, DAY, "30s",
+     "how long one may wait"},
+    {DIRECTIVE_POOL, "defer.max_workers", &type_share, POOL(defer_max_workers), 1, WORKERS_MAX,
+     "100%", "deferred phases that may be under way at once"},
+    {DIRECTIVE_POOL, "defer.timeout", &type_time, POOL(defer_timeout), 0, 30 * DAY, "0",
+     "how long a deferred phase may take; 0 is for ever"},
+
+    {DIRECTIVE_UPSTREAM, "", &type_address, UPSTREAM(address), 0, 0, NULL,
+     "where a php-fpm listens"},
+    {DIRECTIVE_UPSTREAM, "max_workers", &type_number, UPSTREAM(max_workers), 1, WORKERS_MAX, NULL,
+     "requests it works on at once: its pm.max_children"},
+
+    {DIRECTIVE_CLASS, "max_workers", &type_share, CLASS(max_workers), 1, WORKERS_MAX, "100%",
+     "workers the class may hold at once"},
+    {DIRECTIVE_CLASS, "priority", &type_number, CLASS(priority), 0, 100, "0",
+     "the class with the higher one goes first"},
+    {DIRECTIVE_CLASS, "queue.timeout", &type_time, CLASS(queue_timeout), 1, DAY, NULL,
+     "how long its requests may wait; queue.timeout if it is not said"},
+};
+
+const unsigned directive_count = sizeof(directives) / sizeof(directives[0]);
+
+const struct directive *directive_find(enum directive_scope scope, const char *name)
+{
+    for (unsigned i = 0; i < directive_count; i++) {
+        if (directives[i].scope == scope && strcmp(directives[i].name, name) == 0) {
+            return &directives[i];
+        }
+    }
+    return NULL;
+}
+
+int directive_set(const struct directive *directive, void *base, const char *value, char *err,
+                  size_t err_size)
+{
+    return directive->type->set(directive, (char *)base + directive->offset, value, err, err_size);
+}
+
+void directive_print(const struct directive *directive, const void *base, char *out, size_t size)
+{
+    directive->type->print(directive, (const char *)base + directive->offset, out, size);
+}
+
+void directive_defaults(enum directive_scope scope, void *base)
+{
+    char err[256];
+    for (unsigned i = 0; i < directive_count; i++) {
+        if (directives[i].scope == scope && directives[i].initial != NULL) {
+            directive_set(&directives[i], base, directives[i].initial, err, sizeof(err));
+        }
+    }
+}
