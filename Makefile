@@ -9,7 +9,7 @@ CC      ?= cc
 # Debian's, where apt puts its modules: another python3 may stand before it on PATH.
 PYTHON  ?= /usr/bin/python3
 
-LIBS     := libuv jansson inih
+LIBS     := libuv jansson inih libsystemd
 CFLAGS   ?= -O2 -g
 override CFLAGS += -std=c17 -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
                    -Wpointer-arith -Wformat=2 -Wno-format-nonliteral -fno-common -D_GNU_SOURCE \
@@ -132,7 +132,7 @@ tidy: ## static analysis: clang-format, clang-tidy, cppcheck
 # --- the system -----------------------------------------------------------------------------------
 
 # What a Debian machine needs to build deferd and to run its demo and tests.
-PACKAGES := gcc libc6-dev make pkg-config libuv1-dev libjansson-dev libinih-dev uthash-dev \
+PACKAGES := gcc libc6-dev make pkg-config libuv1-dev libjansson-dev libinih-dev libsystemd-dev uthash-dev \
             libfcgi-dev libfcgi-bin libcmocka-dev valgrind \
             nginx-light php-cli php-fpm php-xml php-mbstring php-slim php-pimple phpunit \
             python3 python3-pytest curl wrk

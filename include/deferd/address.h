@@ -22,6 +22,9 @@ struct address {
  * -1 with a sentence in err. */
 int address_parse(struct address *address, const char *text, char *err, size_t err_size);
 
+/* The address that a socket is bound to. Returns 0, or -1 if the descriptor is no such socket. */
+int address_of_socket(struct address *address, int fd);
+
 int address_is_unix(const struct address *address);
 
 /* A listening socket. Its descriptor belongs to whoever opens the stream on it. */

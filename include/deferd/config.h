@@ -17,8 +17,13 @@
 struct global_options {
     char error_log[256]; /* a path, or empty: standard error */
     enum log_level log_level;
-    unsigned rlimit_files;     /* 0: as many as are allowed */
-    uint64_t shutdown_timeout; /* milliseconds, 0: as long as it takes */
+    unsigned rlimit_files;      /* 0: as many as are allowed */
+    uint64_t shutdown_timeout;  /* milliseconds, 0: as long as it takes; after QUIT and reload, */
+    uint64_t terminate_timeout; /* and after TERM and INT */
+    char pid[256];              /* a path, or empty */
+    int daemonize;
+    char user[64]; /* names; empty: stays who it is */
+    char group[64];
 };
 
 struct config {

@@ -11,6 +11,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 enum log_level {
     LOG_ALERT,
@@ -25,6 +26,13 @@ enum log_level {
 
 /* fd stays the caller's. Lines less severe than level are dropped. */
 void log_open(int fd, enum log_level level);
+
+/* Goes on in this file, which is made if it is not there, with mode 0640 and this owner (-1: as it
+ * is). Returns 0 or -errno, then nothing has changed. */
+int log_open_file(const char *path, uid_t uid, gid_t gid);
+
+/* Opens log_open_file's file again, which was moved away. */
+void log_reopen(void);
 
 /* "alert", "error", "warning", "notice", "debug". Returns 0, or -1 for another name. */
 int log_parse_level(const char *name, enum log_level *out);

@@ -26,7 +26,10 @@ struct server;
 struct pool_options {
     char name[32];
     struct address listen;
-    mode_t listen_mode; /* of a unix listening socket */
+    mode_t listen_mode; /* of a unix listening socket, as the next two */
+    char listen_owner[64];
+    char listen_group[64];
+    unsigned listen_backlog;
     struct upstream_options upstreams[POOL_UPSTREAMS_MAX];
     unsigned upstream_count;
     struct class_options classes[POOL_CLASSES_MAX]; /* the first is "default" */
@@ -66,6 +69,9 @@ struct pool {
     int class_said;             /* a DEFERD_CLASS that is none was logged */
     int dispatching;            /* a dispatch is under way further up the stack */
 };
+
+/* Worker slots at all its upstreams. */
+unsigned pool_options_workers(const struct pool_options *options);
 
 /* Returns 0 or UV_E…; after an error too pool_free is due. Does not listen yet. */
 int pool_open(struct pool *pool, struct proxy *proxy, const struct pool_options *options);

@@ -24,13 +24,16 @@ struct proxy {
     uint8_t *scratch;      /* owned, PROXY_SCRATCH bytes */
 };
 
-/* Makes a pool of each of these options, which stay the caller's. Nothing listens yet. Returns 0 or
- * UV_E…; after an error too proxy_free is due. */
+/* Makes a pool of each of these options, which stay the caller's. proxy->max_conns is set. Nothing
+ * listens yet. Returns 0 or UV_E…; after an error too proxy_free is due. */
 int proxy_open(struct proxy *proxy, uv_loop_t *loop, struct pool_options *const *options,
                unsigned count);
 
-/* Has all pools listen. Returns 0, or -1 with a sentence in err. */
-int proxy_listen(struct proxy *proxy, char *err, size_t err_size);
+/* Has pool i listen on a bound socket, which it takes over. Returns 0, or -1 with a sentence in
+ * err.
+ */
+int proxy_listen(struct proxy *proxy, unsigned i, const struct listener *listener, char *err,
+                 size_t err_size);
 
 /* Worker slots in all pools, and how many of them are held. */
 unsigned proxy_workers(const struct proxy *proxy);
@@ -38,6 +41,9 @@ unsigned proxy_busy(const struct proxy *proxy);
 
 /* Stops listening and closes idle connections; requests go on. The loop ends when the last has. */
 void proxy_drain(struct proxy *proxy);
+
+/* Logs each request that is not over, as one that is cut. */
+void proxy_log_cut(const struct proxy *proxy);
 
 /* Frees what it owns, after the loop has ended. */
 void proxy_free(struct proxy *proxy);

@@ -112,6 +112,9 @@ void request_defer_timeout(struct request *request);
 void request_refuse(struct request *request, int status, const char *text, unsigned retry_after,
                     const char *outcome);
 
+/* Logs that the process ends before the request does. */
+void request_log_cut(const struct request *request);
+
 /* The way out; called by the connection. */
 
 void request_connected(struct request *request);

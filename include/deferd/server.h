@@ -11,9 +11,11 @@
 struct pool;
 struct server;
 
-/* Binds and listens; each connection becomes a client of the pool. Returns the server, or NULL with
- * a sentence in err. */
-struct server *server_open(struct pool *pool, char *err, size_t err_size);
+/* Listens on a bound socket, which it takes over: each connection becomes a client of the pool.
+ * Returns the server, or NULL with a sentence in err; then the socket is closed, its file removed.
+ */
+struct server *server_open(struct pool *pool, const struct listener *listener, char *err,
+                           size_t err_size);
 
 /* The address it listens on, with the real port; borrowed. */
 const char *server_address(const struct server *server);

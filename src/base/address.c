@@ -93,6 +93,31 @@ int address_parse(struct address *address, const char *text, char *err, size_t e
     return address_parse_inet(address, text, err, err_size);
 }
 
+int address_of_socket(struct address *address, int fd)
+{
+    char host[ADDRESS_TEXT_MAX - 16];
+    char port[8];
+    *address = (struct address){.len = sizeof(address->sa)};
+    if (getsockname(fd, (struct sockaddr *)&address->sa, &address->len) != 0) {
+        return -1;
+    }
+    if (address->sa.ss_family == AF_UNIX) {
+        char path[sizeof(((struct sockaddr_un *)0)->sun_path) + 1];
+        char err[128];
+        snprintf(path, sizeof(path), "%.108s",
+                 ((const struct sockaddr_un *)&address->sa)->sun_path);
+        *address = (struct address){0};
+        return address_parse_unix(address, path, err, sizeof(err));
+    }
+    if (getnameinfo((const struct sockaddr *)&address->sa, address->len, host, sizeof(host), port,
+                    sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV) != 0) {
+        return -1;
+    }
+    snprintf(address->text, sizeof(address->text),
+             address->sa.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);
+    return 0;
+}
+
 int address_is_unix(const struct address *address)
 {
     return address->sa.ss_family == AF_UNIX;

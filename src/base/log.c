@@ -1,6 +1,7 @@
 #include "deferd/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -20,6 +21,9 @@ static const char *const log_labels[] = {
 static struct {
     int fd;
     enum log_level level;
+    char path[256]; /* of the file that fd is; empty if fd is somebody else's */
+    uid_t uid;      /* its owner, -1: as it is */
+    gid_t gid;
     time_t second; /* the second that stamp shows */
     char stamp[32];
     size_t used;
@@ -31,6 +35,42 @@ void log_open(int fd, enum log_level level)
     log_flush();
     log_state.fd = fd;
     log_state.level = level;
+}
+
+int log_open_file(const char *path, uid_t uid, gid_t gid)
+{
+    int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
+    if (fd < 0) {
+        return -errno;
+    }
+    if ((uid != (uid_t)-1 || gid != (gid_t)-1) && fchown(fd, uid, gid) != 0) {
+        int error = errno;
+        close(fd);
+        return -error;
+    }
+    log_flush();
+    if (log_state.path[0] != '\0') {
+        close(log_state.fd);
+    }
+    snprintf(log_state.path, sizeof(log_state.path), "%s", path);
+    log_state.uid = uid;
+    log_state.gid = gid;
+    log_state.fd = fd;
+    return 0;
+}
+
+void log_reopen(void)
+{
+    if (log_state.path[0] == '\0') {
+        return;
+    }
+    char path[sizeof(log_state.path)];
+    snprintf(path, sizeof(path), "%s", log_state.path);
+    int rc = log_open_file(path, log_state.uid, log_state.gid);
+    if (rc != 0) {
+        log_line(LOG_ERROR, "cannot open %s again: %s; the log goes on in the old file", path,
+                 strerror(-rc));
+    }
 }
 
 int log_parse_level(const char *name, enum log_level *out)

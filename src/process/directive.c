@@ -270,6 +270,7 @@ static const struct directive_type type_size = {size_set, size_print, "SIZE"};
 static const struct directive_type type_time = {time_set, time_print, "TIME"};
 static const struct directive_type type_share = {share_set, share_print, "N|N%"};
 static const struct directive_type type_bool = {bool_set, bool_print, "yes|no"};
+static const struct directive_type type_text = {text_set, text_print, "TEXT"};
 static const struct directive_type type_path = {path_set, text_print, "PATH"};
 static const struct directive_type type_level = {level_set, level_print, "LEVEL"};
 static const struct directive_type type_address = {address_set, address_print, "ADDR"};
@@ -293,12 +294,28 @@ const struct directive directives[] = {
     {DIRECTIVE_GLOBAL, "rlimit_files", &type_number, GLOBAL(rlimit_files), 0, 1 << 30, "0",
      "limit of open files; 0 takes as many as are allowed"},
     {DIRECTIVE_GLOBAL, "shutdown_timeout", &type_time, GLOBAL(shutdown_timeout), 0, 30 * DAY, "0",
-     "how long requests and deferred phases may take to end when deferd does; 0 waits for all"},
+     "how long requests and deferred phases may take to end after QUIT or a reload; 0 waits for "
+     "all"},
+    {DIRECTIVE_GLOBAL, "terminate_timeout", &type_time, GLOBAL(terminate_timeout), 0, 30 * DAY,
+     "10s", "the same after TERM or INT"},
+    {DIRECTIVE_GLOBAL, "pid", &type_path, GLOBAL(pid), 0, 256, "", "file for the master's pid"},
+    {DIRECTIVE_GLOBAL, "daemonize", &type_bool, GLOBAL(daemonize), 0, 0, "no",
+     "go into the background once all is ready"},
+    {DIRECTIVE_GLOBAL, "user", &type_text, GLOBAL(user), 0, 64, "",
+     "user the worker runs as, if the master is root"},
+    {DIRECTIVE_GLOBAL, "group", &type_text, GLOBAL(group), 0, 64, "",
+     "its group; the user's own if empty"},
 
     {DIRECTIVE_POOL, "listen", &type_address, POOL(listen), 0, 0, NULL,
      "where the web server connects to (its fastcgi_pass)"},
     {DIRECTIVE_POOL, "listen.mode", &type_mode, POOL(listen_mode), 0, 0, "0660",
      "file mode of a unix socket to listen on, octal"},
+    {DIRECTIVE_POOL, "listen.owner", &type_text, POOL(listen_owner), 0, 64, "",
+     "owner of that socket; who starts deferd if empty"},
+    {DIRECTIVE_POOL, "listen.group", &type_text, POOL(listen_group), 0, 64, "",
+     "group of that socket"},
+    {DIRECTIVE_POOL, "listen.backlog", &type_number, POOL(listen_backlog), 1, 65535, "511",
+     "connections that may wait to be accepted; the kernel caps it at net.core.somaxconn"},
     {DIRECTIVE_POOL, "max_params", &type_size, POOL(max_params), 1024, 64ULL << 20, "64K",
      "params a request may have before it is answered 431"},
     {DIRECTIVE_POOL, "upstream.max_workers", &type_number, POOL(max_workers), 1, WORKERS_MAX, NULL,

@@ -5,6 +5,7 @@
 #include "deferd/options.h"
 
 #include "deferd/directive.h"
+#include "deferd/sockets.h"
 
 #include <getopt.h>
 #include <stdio.h>
@@ -25,13 +26,12 @@
 enum options_long {
     OPTIONS_UPSTREAM = 1000,
     OPTIONS_CLASS,
+    OPTIONS_WORKER,
     OPTIONS_DIRECTIVES,
 };
 
 struct options_state {
     struct options *options;
-    const char *overrides[256]; /* -o's arguments; they count after the file */
-    unsigned override_count;
     unsigned upstreams;
     unsigned flags; /* how many directives were given as flags */
     int test;
@@ -101,11 +101,11 @@ static void options_class(struct options_state *state, const char *value)
     if (comma != NULL) {
         *comma = '\0';
     }
-    snprintf(name, sizeof(name), "class[%.100s]", text);
+    snprintf(name, sizeof(name), "class[%.64s]", text);
     if (comma != NULL) {
         options_pairs(state, "--class", name, comma + 1);
     } else {
-        snprintf(name, sizeof(name), "class[%.100s].priority", text);
+        snprintf(name, sizeof(name), "class[%.64s].priority", text);
         config_set(&state->options->config, "--class", OPTIONS_POOL, name, "0");
     }
 }
@@ -116,7 +116,7 @@ static void options_directive(struct options_state *state, const struct directiv
     char name[64];
     char flag[80];
     options_flag_name(directive, name, sizeof(name));
-    snprintf(flag, sizeof(flag), "--%s", name);
+    snprintf(flag, sizeof(flag), "--%s", name); /* as it was given */
     config_set(&state->options->config, flag,
                directive->scope == DIRECTIVE_GLOBAL ? "global" : OPTIONS_POOL, directive->name,
                value);
@@ -186,6 +186,23 @@ static void options_override(struct config *config, const char *text)
     config_set(config, "-o", section, name, equals + 1);
 }
 
+static int options_apply(const struct options *options, struct config *config)
+{
+    if (options->file[0] != '\0') {
+        config_load(config, options->file);
+    }
+    for (unsigned i = 0; i < options->override_count; i++) {
+        options_override(config, options->overrides[i]);
+    }
+    return config_finish(config, options->file[0] != '\0' ? options->file : "flags");
+}
+
+int options_load(const struct options *options, struct config *out)
+{
+    config_init(out);
+    return options_apply(options, out);
+}
+
 static enum options_result options_finish(struct options_state *state)
 {
     struct options *options = state->options;
@@ -193,17 +210,12 @@ static enum options_result options_finish(struct options_state *state)
     if (state->flags > 0 && options->file[0] != '\0') {
         return options_wrong("flags and -c do not go together; -o sets single directives");
     }
-    if (state->flags == 0) {
-        if (options->file[0] == '\0') {
-            snprintf(options->file, sizeof(options->file), "%s", CONFIG_DEFAULT_FILE);
-        }
-        config_load(config, options->file);
+    if (options->worker) {
+        snprintf(options->file, sizeof(options->file), "/proc/self/fd/%d", SOCKETS_CONFIG);
+    } else if (state->flags == 0 && options->file[0] == '\0') {
+        snprintf(options->file, sizeof(options->file), "%s", CONFIG_DEFAULT_FILE);
     }
-    for (unsigned i = 0; i < state->override_count; i++) {
-        options_override(config, state->overrides[i]);
-    }
-    const char *where = state->flags > 0 ? "flags" : options->file;
-    if (config_finish(config, where) != 0) {
+    if (options_apply(options, config) != 0) {
         fprintf(stderr, "%.*s", (int)config->errors.len, (const char *)config->errors.data);
         fprintf(stderr, "deferd: the configuration is not in order; nothing was started\n");
         return OPTIONS_WRONG;
@@ -212,7 +224,7 @@ static enum options_result options_finish(struct options_state *state)
         config_print(config, stdout);
     }
     if (state->test || state->dump) {
-        fprintf(stderr, "deferd: %s: the configuration is in order\n", where);
+        fprintf(stderr, "deferd: the configuration is in order\n");
         return OPTIONS_DONE;
     }
     return OPTIONS_RUN;
@@ -224,6 +236,7 @@ static void options_longs(struct option *out, char (*names)[64])
     out[n++] = (struct option){"help", no_argument, NULL, 'h'};
     out[n++] = (struct option){"version", no_argument, NULL, 'v'};
     out[n++] = (struct option){"upstream", required_argument, NULL, OPTIONS_UPSTREAM};
+    out[n++] = (struct option){"worker", no_argument, NULL, OPTIONS_WORKER};
     out[n++] = (struct option){"class", required_argument, NULL, OPTIONS_CLASS};
     for (unsigned i = 0; i < directive_count; i++) {
         if (options_is_flag(&directives[i])) {
@@ -259,10 +272,13 @@ static enum options_result options_take(struct options_state *state, int option)
         snprintf(options->file, sizeof(options->file), "%s", optarg);
         return OPTIONS_RUN;
     case 'o':
-        if (state->override_count == sizeof(state->overrides) / sizeof(state->overrides[0])) {
+        if (options->override_count == OPTIONS_OVERRIDES_MAX) {
             return options_wrong("-o: too many");
         }
-        state->overrides[state->override_count++] = optarg;
+        options->overrides[options->override_count++] = optarg;
+        return OPTIONS_RUN;
+    case OPTIONS_WORKER: /* how a master starts one; not for people */
+        options->worker = 1;
         return OPTIONS_RUN;
     default:
         break;
@@ -283,7 +299,7 @@ static enum options_result options_take(struct options_state *state, int option)
 enum options_result options_parse(struct options *options, int argc, char **argv)
 {
     struct options_state state = {.options = options};
-    struct option *longs = calloc(directive_count + 5, sizeof(*longs));
+    struct option *longs = calloc(directive_count + 6, sizeof(*longs));
     char(*names)[64] = calloc(directive_count, sizeof(*names));
     enum options_result result = OPTIONS_RUN;
     int option = 0;

@@ -22,6 +22,15 @@
 
 static void pool_arm_queue_timer(struct pool *pool);
 
+unsigned pool_options_workers(const struct pool_options *options)
+{
+    unsigned workers = 0;
+    for (unsigned i = 0; i < options->upstream_count; i++) {
+        workers += options->upstreams[i].max_workers;
+    }
+    return workers;
+}
+
 int pool_open(struct pool *pool, struct proxy *proxy, const struct pool_options *options)
 {
     *pool = (struct pool){.proxy = proxy, .loop = proxy->loop, .options = options};
@@ -39,8 +48,8 @@ int pool_open(struct pool *pool, struct proxy *proxy, const struct pool_options 
         if (rc != 0) {
             return rc;
         }
-        pool->workers += options->upstreams[i].max_workers;
     }
+    pool->workers = pool_options_workers(options);
     pool->places = share_of(&options->defer_max_workers, pool->workers);
     int rc = queue_open(&pool->queue, options->classes, options->class_count, pool->workers);
     for (unsigned i = 0; rc == 0 && i < options->upstream_count; i++) {

@@ -1,13 +1,15 @@
 #include "deferd/proxy.h"
 
+#include "deferd/request.h"
 #include "deferd/server.h"
 
 #include <stdlib.h>
+#include <utlist.h>
 
 int proxy_open(struct proxy *proxy, uv_loop_t *loop, struct pool_options *const *options,
                unsigned count)
 {
-    *proxy = (struct proxy){.loop = loop};
+    *proxy = (struct proxy){.loop = loop, .max_conns = proxy->max_conns};
     proxy->scratch = malloc(PROXY_SCRATCH);
     proxy->pools = calloc(count, sizeof(*proxy->pools));
     if (proxy->scratch == NULL || proxy->pools == NULL) {
@@ -23,16 +25,12 @@ int proxy_open(struct proxy *proxy, uv_loop_t *loop, struct pool_options *const 
     return 0;
 }
 
-int proxy_listen(struct proxy *proxy, char *err, size_t err_size)
+int proxy_listen(struct proxy *proxy, unsigned i, const struct listener *listener, char *err,
+                 size_t err_size)
 {
-    for (unsigned i = 0; i < proxy->pool_count; i++) {
-        struct pool *pool = &proxy->pools[i];
-        pool->server = server_open(pool, err, err_size);
-        if (pool->server == NULL) {
-            return -1;
-        }
-    }
-    return 0;
+    struct pool *pool = &proxy->pools[i];
+    pool->server = server_open(pool, listener, err, err_size);
+    return pool->server != NULL ? 0 : -1;
 }
 
 unsigned proxy_workers(const struct proxy *proxy)
@@ -58,6 +56,17 @@ void proxy_drain(struct proxy *proxy)
     proxy->draining = 1;
     for (unsigned i = 0; i < proxy->pool_count; i++) {
         pool_drain(&proxy->pools[i]);
+    }
+}
+
+void proxy_log_cut(const struct proxy *proxy)
+{
+    for (unsigned i = 0; i < proxy->pool_count; i++) {
+        const struct request *request = NULL;
+        DL_FOREACH(proxy->pools[i].requests, request)
+        {
+            request_log_cut(request);
+        }
     }
 }
 

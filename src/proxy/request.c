@@ -394,6 +394,18 @@ static void request_log_unfinished(const struct request *request, const char *wh
              why, count, log_escape(escaped, sizeof(escaped), names, strlen(names)));
 }
 
+void request_log_cut(const struct request *request)
+{
+    char uri[HEAD_URI_KEPT * 2];
+    if (request_in_phase(request)) {
+        request_log_unfinished(request, "cut in its deferred phase");
+        return;
+    }
+    log_escape(uri, sizeof(uri), request->head.uri.data, request->head.uri.len);
+    log_line(LOG_WARNING, "request %llu: cut while %s: \"%s\"", (unsigned long long)request->id,
+             request_state_names[request->state], uri);
+}
+
 void request_defer_timeout(struct request *request)
 {
     request_log_unfinished(request, "its deferred phase took longer than defer.timeout");

@@ -9,9 +9,6 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* As php-fpm's default; the kernel caps it at net.core.somaxconn. */
-#define SERVER_BACKLOG 511
-
 /* How often at most a refused connection is worth a line. */
 #define SERVER_SAY_MS 1000
 
@@ -100,30 +97,26 @@ static int server_listen(struct server *server)
         close(fd);
         return rc;
     }
-    return uv_listen(&server->stream.io.stream, SERVER_BACKLOG, server_on_connection);
+    return uv_listen(&server->stream.io.stream, (int)server->pool->options->listen_backlog,
+                     server_on_connection);
 }
 
-struct server *server_open(struct pool *pool, char *err, size_t err_size)
+struct server *server_open(struct pool *pool, const struct listener *listener, char *err,
+                           size_t err_size)
 {
     struct server *server = calloc(1, sizeof(*server));
-    if (server == NULL) {
-        snprintf(err, err_size, "no memory");
+    int rc = server != NULL
+                 ? stream_init(&server->stream, pool->loop, &listener->address, server, NULL)
+                 : UV_ENOMEM;
+    if (rc != 0) {
+        snprintf(err, err_size, "cannot listen on %s: %s", listener->address.text, uv_strerror(rc));
+        address_unlink(listener);
+        close(listener->fd);
+        free(server);
         return NULL;
     }
     server->pool = pool;
-    if (address_bind(&server->listener, &pool->options->listen, pool->options->listen_mode, err,
-                     err_size) != 0) {
-        free(server);
-        return NULL;
-    }
-    int rc = stream_init(&server->stream, pool->loop, &pool->options->listen, server, NULL);
-    if (rc != 0) {
-        address_unlink(&server->listener);
-        close(server->listener.fd);
-        free(server);
-        snprintf(err, err_size, "cannot listen: %s", uv_strerror(rc));
-        return NULL;
-    }
+    server->listener = *listener;
     server->handles = 1;
     rc = server_listen(server);
     if (rc != 0) {

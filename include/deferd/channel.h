@@ -1,0 +1,35 @@
+/*
+ * The line protocol between master and worker, over a socket pair.
+ *
+ *     worker to master    ready | failed TEXT | reload | upgrade | quit | pong
+ *     master to worker    drain MS | done | failed TEXT | reopen | ping
+ */
+#ifndef DEFERD_CHANNEL_H
+#define DEFERD_CHANNEL_H
+
+#include <uv.h>
+
+struct channel;
+
+struct channel_events {
+    void (*line)(void *arg, char *line); /* may be changed; valid during the call */
+    void (*end)(void *arg);              /* the peer is gone; the channel is still to be closed */
+    void *arg;
+};
+
+/* Takes the descriptor over. Returns NULL without memory; then the descriptor is the caller's. */
+struct channel *channel_open(uv_loop_t *loop, int fd, const struct channel_events *events);
+
+/* Sends one line, its LF added. What cannot be sent is dropped: then the peer's end is near. */
+__attribute__((format(printf, 2, 3))) void channel_send(struct channel *channel, const char *format,
+                                                        ...);
+
+/* From now on it is no reason for the loop to go on. */
+void channel_unref(struct channel *channel);
+
+int channel_fd(const struct channel *channel);
+
+/* Closes and frees it; no callback is called any more. */
+void channel_close(struct channel *channel);
+
+#endif

@@ -1,0 +1,62 @@
+/*
+ * Listening sockets by name: made or taken over by the master, handed to its workers.
+ */
+#ifndef DEFERD_SOCKETS_H
+#define DEFERD_SOCKETS_H
+
+#include "deferd/address.h"
+#include "deferd/config.h"
+
+#define SOCKETS_MAX (CONFIG_POOLS_MAX + 4)
+
+/* Where a worker finds what its master gives it: the channel, the configuration, and from there on
+ * the sockets, in the order of the configuration's pools. */
+#define SOCKETS_CHANNEL  3
+#define SOCKETS_CONFIG   4
+#define SOCKETS_FIRST_FD 5
+
+struct socket_entry {
+    struct listener listener;
+    struct address asked; /* as the configuration has it: the port may be 0 */
+    int wanted;           /* by the configuration that is being applied */
+    int made;             /* for that configuration: it goes again if that fails */
+};
+
+struct sockets {
+    struct socket_entry entries[SOCKETS_MAX];
+    unsigned count;
+};
+
+/* How a socket is made. */
+struct socket_spec {
+    struct address address;
+    mode_t mode;
+    const char *owner; /* names; empty leaves as it is */
+    const char *group;
+    unsigned backlog;
+};
+
+/* Takes over the listening sockets that systemd passes (sd_listen_fds(3)). */
+void sockets_take_systemd(struct sockets *sockets);
+
+/* Marks all as not wanted and not made. */
+void sockets_begin(struct sockets *sockets);
+
+/* Has a socket that listens as spec says: one that is there, or a new one. Returns 0, or -1 with a
+ * sentence in err. */
+int sockets_want(struct sockets *sockets, const struct socket_spec *spec, char *err,
+                 size_t err_size);
+
+/* Closes those that were made since sockets_begin. */
+void sockets_undo(struct sockets *sockets);
+
+/* Closes those that are not wanted, and removes their files. */
+void sockets_commit(struct sockets *sockets);
+
+/* The one that listens at this address, or NULL. */
+struct socket_entry *sockets_find(struct sockets *sockets, const struct address *address);
+
+/* Closes all and removes their files. */
+void sockets_close(struct sockets *sockets);
+
+#endif

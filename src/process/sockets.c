@@ -1,0 +1,148 @@
+#include "deferd/sockets.h"
+
+#include "deferd/log.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <string.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+struct socket_entry *sockets_find(struct sockets *sockets, const struct address *address)
+{
+    for (unsigned i = 0; i < sockets->count; i++) {
+        const struct address *known = &sockets->entries[i].asked;
+        if (known->len == address->len && memcmp(&known->sa, &address->sa, known->len) == 0) {
+            return &sockets->entries[i];
+        }
+    }
+    return NULL;
+}
+
+void sockets_take_systemd(struct sockets *sockets)
+{
+    int count = sd_listen_fds(1);
+    for (int i = 0; i < count && sockets->count < SOCKETS_MAX; i++) {
+        struct listener listener = {.fd = SD_LISTEN_FDS_START + i};
+        if (address_of_socket(&listener.address, listener.fd) != 0) {
+            log_line(LOG_WARNING, "systemd passed descriptor %d, which is no socket", listener.fd);
+            continue;
+        }
+        sockets->entries[sockets->count++] =
+            (struct socket_entry){.listener = listener, .asked = listener.address};
+        log_line(LOG_NOTICE, "%s: the socket comes from systemd", listener.address.text);
+    }
+}
+
+void sockets_begin(struct sockets *sockets)
+{
+    for (unsigned i = 0; i < sockets->count; i++) {
+        sockets->entries[i].wanted = 0;
+        sockets->entries[i].made = 0;
+    }
+}
+
+/* A name or a number. Returns 0 or -1; the id stays -1 for an empty name. */
+static int sockets_owner(const struct socket_spec *spec, uid_t *uid, gid_t *gid, char *err,
+                         size_t err_size)
+{
+    *uid = (uid_t)-1;
+    *gid = (gid_t)-1;
+    if (spec->owner[0] != '\0') {
+        const struct passwd *user = getpwnam(spec->owner);
+        if (user == NULL) {
+            snprintf(err, err_size, "%s: there is no user %s", spec->address.text, spec->owner);
+            return -1;
+        }
+        *uid = user->pw_uid;
+    }
+    if (spec->group[0] != '\0') {
+        const struct group *group = getgrnam(spec->group);
+        if (group == NULL) {
+            snprintf(err, err_size, "%s: there is no group %s", spec->address.text, spec->group);
+            return -1;
+        }
+        *gid = group->gr_gid;
+    }
+    return 0;
+}
+
+static int sockets_make(struct listener *listener, const struct socket_spec *spec, char *err,
+                        size_t err_size)
+{
+    uid_t uid;
+    gid_t gid;
+    if (sockets_owner(spec, &uid, &gid, err, err_size) != 0 ||
+        address_bind(listener, &spec->address, spec->mode, err, err_size) != 0) {
+        return -1;
+    }
+    const char *path = ((const struct sockaddr_un *)&spec->address.sa)->sun_path;
+    int rc = 0;
+    if (address_is_unix(&spec->address) && (uid != (uid_t)-1 || gid != (gid_t)-1)) {
+        rc = chown(path, uid, gid);
+    }
+    if (rc == 0) {
+        rc = listen(listener->fd, (int)spec->backlog);
+    }
+    if (rc != 0) {
+        snprintf(err, err_size, "cannot listen on %s: %s", spec->address.text, strerror(errno));
+        address_unlink(listener);
+        close(listener->fd);
+    }
+    return rc;
+}
+
+int sockets_want(struct sockets *sockets, const struct socket_spec *spec, char *err,
+                 size_t err_size)
+{
+    struct socket_entry *entry = sockets_find(sockets, &spec->address);
+    if (entry != NULL) {
+        entry->wanted = 1;
+        return 0;
+    }
+    if (sockets->count == SOCKETS_MAX) {
+        snprintf(err, err_size, "cannot listen on %s: too many sockets", spec->address.text);
+        return -1;
+    }
+    struct socket_entry made = {.asked = spec->address, .wanted = 1, .made = 1};
+    if (sockets_make(&made.listener, spec, err, err_size) != 0) {
+        return -1;
+    }
+    sockets->entries[sockets->count++] = made;
+    return 0;
+}
+
+/* Closes entry i; the last one takes its place. */
+static void sockets_drop(struct sockets *sockets, unsigned i)
+{
+    address_unlink(&sockets->entries[i].listener);
+    close(sockets->entries[i].listener.fd);
+    sockets->entries[i] = sockets->entries[--sockets->count];
+}
+
+void sockets_undo(struct sockets *sockets)
+{
+    for (unsigned i = sockets->count; i-- > 0;) {
+        if (sockets->entries[i].made) {
+            sockets_drop(sockets, i);
+        }
+    }
+}
+
+void sockets_commit(struct sockets *sockets)
+{
+    for (unsigned i = sockets->count; i-- > 0;) {
+        if (!sockets->entries[i].wanted) {
+            sockets_drop(sockets, i);
+        }
+    }
+}
+
+void sockets_close(struct sockets *sockets)
+{
+    while (sockets->count > 0) {
+        sockets_drop(sockets, sockets->count - 1);
+    }
+}

@@ -1,0 +1,301 @@
+/*
+ * Happy path: open the proxy, take or bind the sockets, drop privileges, say ready, run, drain,
+ * end. Failure modes: whatever keeps it from being ready is told to the master, or logged, and ends
+ * it with status 1; a drain that takes too long is cut, and the log says what; the master's death
+ * drains it.
+ */
+#include "deferd/worker.h"
+
+#include "deferd/channel.h"
+#include "deferd/log.h"
+#include "deferd/privileges.h"
+#include "deferd/proxy.h"
+#include "deferd/server.h"
+#include "deferd/sockets.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+#include <uv.h>
+
+/* Descriptors for everything but clients and workers. */
+#define WORKER_FILES 32
+
+static const int worker_signals[] = {SIGTERM, SIGINT, SIGQUIT, SIGUSR1};
+
+#define WORKER_SIGNALS (sizeof(worker_signals) / sizeof(worker_signals[0]))
+
+struct worker {
+    uv_loop_t loop;
+    uv_signal_t signals[WORKER_SIGNALS];
+    uv_prepare_t flush; /* writes the log before the loop waits */
+    uv_timer_t cut;     /* bounds a drain */
+    struct options *options;
+    struct proxy proxy;
+    struct channel *channel; /* to the master; NULL without one */
+};
+
+/* --- the end ---------------------------------------------------------------------------------- */
+
+static void worker_on_cut(uv_timer_t *timer)
+{
+    struct worker *worker = timer->data;
+    log_line(LOG_WARNING, "the drain took too long; %u worker slots are busy, and are cut",
+             proxy_busy(&worker->proxy));
+    proxy_log_cut(&worker->proxy);
+    log_flush();
+    _exit(EXIT_SUCCESS);
+}
+
+/* limit: milliseconds, 0 for none. */
+static void worker_drain(struct worker *worker, const char *why, uint64_t limit)
+{
+    if (!worker->proxy.draining) {
+        log_line(LOG_NOTICE, "%s: no new connections; %u worker slots are busy, and are waited for",
+                 why, proxy_busy(&worker->proxy));
+        uv_set_process_title("deferd: worker process is ending");
+        proxy_drain(&worker->proxy);
+    }
+    if (limit > 0) {
+        uv_timer_start(&worker->cut, worker_on_cut, limit, 0);
+        uv_unref((uv_handle_t *)&worker->cut);
+    }
+    if (worker->channel != NULL) {
+        channel_unref(worker->channel); /* the master knows the rest by our exit status */
+    }
+}
+
+static void worker_on_signal(uv_signal_t *handle, int number)
+{
+    char why[32];
+    struct worker *worker = handle->data;
+    const struct global_options *global = &worker->options->config.global;
+    if (number == SIGUSR1) {
+        log_reopen();
+        return;
+    }
+    if (worker->proxy.draining) {
+        log_line(LOG_NOTICE, "second signal %d: ending at once; %u worker slots were busy", number,
+                 proxy_busy(&worker->proxy));
+        log_flush();
+        _exit(EXIT_FAILURE);
+    }
+    snprintf(why, sizeof(why), "signal %d", number);
+    worker_drain(worker, why,
+                 number == SIGQUIT ? global->shutdown_timeout : global->terminate_timeout);
+}
+
+static void worker_on_line(void *arg, char *line)
+{
+    struct worker *worker = arg;
+    if (strncmp(line, "drain ", 6) == 0) {
+        worker_drain(worker, "the master says", strtoull(line + 6, NULL, 10));
+    } else if (strcmp(line, "reopen") == 0) {
+        log_reopen();
+    } else if (strcmp(line, "ping") == 0) {
+        channel_send(worker->channel, "pong");
+    }
+}
+
+static void worker_on_master_gone(void *arg)
+{
+    struct worker *worker = arg;
+    channel_close(worker->channel);
+    worker->channel = NULL;
+    if (!worker->proxy.draining) {
+        log_line(LOG_ALERT, "the master is gone");
+        worker_drain(worker, "without a master", worker->options->config.global.shutdown_timeout);
+    }
+}
+
+/* --- the beginning ---------------------------------------------------------------------------- */
+
+static void worker_on_prepare(uv_prepare_t *prepare)
+{
+    (void)prepare;
+    log_flush();
+}
+
+/* Descriptors bound how many clients and workers there can be: takes as many as wanted, with 0 all
+ * that are allowed. Returns how many clients fit, when each worker slot needs one too, and each
+ * client that waits with a body a second one. */
+static uint64_t worker_raise_files(unsigned wanted, unsigned max_workers)
+{
+    struct rlimit files;
+    uint64_t reserved = WORKER_FILES + max_workers;
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0) {
+        return 512;
+    }
+    files.rlim_cur = wanted > 0 ? wanted : files.rlim_max;
+    if (files.rlim_cur > files.rlim_max) {
+        files.rlim_max = files.rlim_cur; /* root may */
+    }
+    if (setrlimit(RLIMIT_NOFILE, &files) != 0) {
+        log_line(LOG_WARNING, "rlimit_files = %u: %s", wanted, strerror(errno));
+    }
+    getrlimit(RLIMIT_NOFILE, &files);
+    return files.rlim_cur > 2 * reserved ? (files.rlim_cur - reserved) * 2 / 3 : files.rlim_cur / 4;
+}
+
+/* Signals alone are no reason to live. */
+static int worker_watch_signals(struct worker *worker)
+{
+    int rc = 0;
+    signal(SIGPIPE, SIG_IGN);
+    for (size_t i = 0; rc == 0 && i < WORKER_SIGNALS; i++) {
+        uv_signal_t *handle = &worker->signals[i];
+        handle->data = worker;
+        uv_signal_init(&worker->loop, handle);
+        rc = uv_signal_start(handle, worker_on_signal, worker_signals[i]);
+        uv_unref((uv_handle_t *)handle);
+    }
+    return rc;
+}
+
+static int worker_open_channel(struct worker *worker)
+{
+    const struct channel_events events = {worker_on_line, worker_on_master_gone, worker};
+    worker->channel = channel_open(&worker->loop, SOCKETS_CHANNEL, &events);
+    return worker->channel != NULL ? 0 : UV_ENOMEM;
+}
+
+/* The socket of pool i: the master's, or a new one. */
+static int worker_listener(const struct pool_options *options, unsigned i, int under_master,
+                           struct listener *out, char *err, size_t err_size)
+{
+    if (!under_master) {
+        return address_bind(out, &options->listen, options->listen_mode, err, err_size);
+    }
+    *out = (struct listener){.fd = SOCKETS_FIRST_FD + (int)i};
+    if (address_of_socket(&out->address, out->fd) != 0) {
+        snprintf(err, err_size, "[%s]: the master passed no socket for %s", options->name,
+                 options->listen.text);
+        return -1;
+    }
+    return 0;
+}
+
+static int worker_open_loop(struct worker *worker, int under_master)
+{
+    int rc = uv_loop_init(&worker->loop);
+    if (rc == 0) {
+        rc = worker_watch_signals(worker);
+    }
+    if (rc == 0 && under_master) {
+        rc = worker_open_channel(worker);
+    }
+    if (rc == 0) {
+        uv_prepare_init(&worker->loop, &worker->flush);
+        uv_prepare_start(&worker->flush, worker_on_prepare);
+        uv_unref((uv_handle_t *)&worker->flush);
+        uv_timer_init(&worker->loop, &worker->cut);
+        worker->cut.data = worker;
+    }
+    return rc;
+}
+
+/* What needs root comes first, then root goes. Returns 0, or -1 with a sentence in err. */
+static int worker_start(struct worker *worker, int under_master, char *err, size_t err_size)
+{
+    const struct config *config = &worker->options->config;
+    struct listener listeners[CONFIG_POOLS_MAX];
+    unsigned workers = 0;
+    if (config->global.error_log[0] != '\0') {
+        int error = log_open_file(config->global.error_log, (uid_t)-1, (gid_t)-1);
+        if (error != 0) {
+            snprintf(err, err_size, "error_log = %s: %s", config->global.error_log,
+                     strerror(-error));
+            return -1;
+        }
+    }
+    int rc = worker_open_loop(worker, under_master);
+    for (unsigned i = 0; rc == 0 && i < config->pool_count; i++) {
+        if (worker_listener(config->pools[i], i, under_master, &listeners[i], err, err_size) != 0) {
+            return -1;
+        }
+        workers += pool_options_workers(config->pools[i]);
+    }
+    if (rc == 0) {
+        worker->proxy.max_conns = worker_raise_files(config->global.rlimit_files, workers);
+        if (privileges_drop(config->global.user, config->global.group, err, err_size) != 0) {
+            return -1;
+        }
+        rc = proxy_open(&worker->proxy, &worker->loop, config->pools, config->pool_count);
+    }
+    if (rc != 0) {
+        snprintf(err, err_size, "cannot start: %s", uv_strerror(rc));
+        return -1;
+    }
+    for (unsigned i = 0; i < config->pool_count; i++) {
+        if (proxy_listen(&worker->proxy, i, &listeners[i], err, err_size) != 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static void worker_say_ready(const struct worker *worker)
+{
+    const struct proxy *proxy = &worker->proxy;
+    for (unsigned i = 0; i < proxy->pool_count; i++) {
+        const struct pool *pool = &proxy->pools[i];
+        log_line(LOG_NOTICE, "ready: pid %d, [%s] listening on %s, %u upstream(s), %u workers",
+                 (int)getpid(), pool->options->name, server_address(pool->server),
+                 pool->options->upstream_count, pool->workers);
+    }
+    log_flush();
+    if (worker->channel != NULL) {
+        channel_send(worker->channel, "ready");
+    }
+}
+
+static void worker_close_handle(uv_handle_t *handle, void *arg)
+{
+    (void)arg;
+    if (!uv_is_closing(handle)) {
+        uv_close(handle, NULL);
+    }
+}
+
+/* Closes what only the process itself still has open. */
+static void worker_end(struct worker *worker)
+{
+    /* The handles below take the signals' handlers with them. */
+    sigset_t set;
+    sigfillset(&set);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    uv_walk(&worker->loop, worker_close_handle, NULL);
+    uv_run(&worker->loop, UV_RUN_DEFAULT);
+    uv_loop_close(&worker->loop);
+    proxy_free(&worker->proxy);
+    config_free(&worker->options->config);
+}
+
+int worker_run(struct options *options, int under_master)
+{
+    static struct worker worker;
+    char err[512];
+    worker.options = options;
+    if (under_master) {
+        close(SOCKETS_CONFIG);
+        uv_set_process_title("deferd: worker process");
+    }
+    if (worker_start(&worker, under_master, err, sizeof(err)) != 0) {
+        log_line(LOG_ALERT, "%s", err);
+        if (worker.channel != NULL) {
+            channel_send(worker.channel, "failed %s", err);
+        }
+        log_flush();
+        return EXIT_FAILURE;
+    }
+    worker_say_ready(&worker);
+    uv_run(&worker.loop, UV_RUN_DEFAULT);
+    worker_end(&worker);
+    log_line(LOG_NOTICE, "ended");
+    log_flush();
+    return EXIT_SUCCESS;
+}
