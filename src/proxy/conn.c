@@ -73,6 +73,10 @@ static void conn_answered(struct conn *conn)
         upstream->barrier = UPSTREAM_BARRIER_YES;
         log_line(LOG_DEBUG, "upstream %s: connections can be kept",
                  upstream->options->address.text);
+        if (upstream->busy + upstream->kept >= upstream->options->max_workers) {
+            conn_close(conn); /* it would pin a worker that a request meanwhile waits for */
+            return;
+        }
         conn->ended = 1;
         conn->kept = 1;
         conn_release(conn);
