@@ -106,8 +106,14 @@ $(BUILD)/tests/fuzz/%: tests/fuzz/%.c $(filter-out src/process/main.c,$(SRC))
 	    -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -o $@ $(filter-out %.h,$^) $(LDLIBS)
 
 .PHONY: bench
-bench: deps all ## compare throughput with and without deferd
-	$(PYTHON) -B tests/bench/hello.py
+bench: PACKAGES += gnuplot-nox
+bench: deps ## compare with and without deferd (docs/performance.md); BENCH="--rounds 1 --only hello-64"
+	$(MAKE) all
+	$(PYTHON) -B tests/bench/bench.py $(BENCH)
+
+.PHONY: callgrind
+callgrind: all ## count deferd's instructions a request
+	$(PYTHON) -B tests/bench/instructions.py
 
 .PHONY: demo
 demo: deps ## see it work: responses at once, callbacks behind them (KEEP=1 leaves it running)

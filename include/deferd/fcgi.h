@@ -55,6 +55,9 @@ size_t fcgi_read(struct fcgi_reader *reader, const uint8_t *data, size_t len,
 /* Is the reader between two records? */
 int fcgi_reader_idle(const struct fcgi_reader *reader);
 
+/* Is content of such a record what it waits for? */
+int fcgi_reader_within(const struct fcgi_reader *reader, uint8_t type, uint16_t id);
+
 /* Each writes one record, or its header alone, at out. */
 void fcgi_put_header(uint8_t out[FCGI_HEADER_LEN], uint8_t type, uint16_t id, uint16_t length,
                      uint8_t padding);

@@ -364,12 +364,8 @@ static const char *client_check(const struct client *client, const struct fcgi_e
 static void client_on_record(struct client *client, const struct fcgi_event *ev)
 {
     const char *wrong = client_check(client, ev);
-    const struct request *request = client->request;
     if (wrong != NULL) {
         client_malformed(client, ev, wrong);
-    } else if (ev->type == FCGI_STDIN && ev->length > 0 && client_is_current(client, ev) &&
-               !request_takes_body(request)) {
-        client->blocked |= CLIENT_BLOCK_QUEUED;
     }
 }
 
@@ -482,6 +478,15 @@ static void client_settle(struct client *client, struct gather *up)
     }
 }
 
+/* Is what comes next a part of a body that cannot go upstream now? Asked before each part, not once
+ * a record: a request may lose its worker in the middle of one. */
+static int client_body_waits(const struct client *client)
+{
+    const struct request *request = client->request;
+    return request != NULL && fcgi_reader_within(&client->reader, FCGI_STDIN, request->fcgi_id) &&
+           !request_takes_body(request);
+}
+
 /* Works through input until it is used up or something blocks. Returns the bytes used. */
 static size_t client_consume(struct client *client, const uint8_t *data, size_t len)
 {
@@ -494,6 +499,10 @@ static size_t client_consume(struct client *client, const uint8_t *data, size_t 
     while (ev.kind != FCGI_EV_MORE && client->blocked == 0 && !client->finishing &&
            !client->closing) {
         const struct request *request = client->request;
+        if (client_body_waits(client)) {
+            client->blocked |= CLIENT_BLOCK_QUEUED;
+            break;
+        }
         done += fcgi_read(&client->reader, data + done, len - done, &ev);
         client_event(client, &ev, &up);
         if (client->request != request) {

@@ -74,6 +74,10 @@ static void conn_answered(struct conn *conn)
         upstream->barrier = UPSTREAM_BARRIER_YES;
         log_line(LOG_DEBUG, "upstream %s: connections can be kept",
                  upstream->options->address.text);
+        if (upstream->busy + upstream->kept >= upstream->options->max_workers) {
+            conn_close(conn); /* it would pin a worker that a request meanwhile waits for */
+            return;
+        }
         conn->ended = 1;
         conn->kept = 1;
         conn_release(conn);
@@ -123,6 +127,10 @@ static void conn_malformed(struct conn *conn, const struct fcgi_event *ev, struc
     } else {
         snprintf(why, sizeof(why), "sent a malformed record (%s, request id %u, length %u)",
                  fcgi_type_name(ev->type), ev->id, ev->length);
+    }
+    if (conn->request != NULL) {
+        /* It is deferd that closes: the peer may still run what it has in its buffer. */
+        conn->request->heard = 1;
     }
     conn_lost(conn, why);
 }
@@ -374,6 +382,12 @@ static int conn_connect(struct upstream *upstream, struct conn **out)
 int conn_open(struct upstream *upstream, struct request *request, struct conn **out)
 {
     struct conn *conn = upstream_take(upstream);
+    if (conn != NULL && request->tries > 0) {
+        /* What ended the one it was lost on, a reload perhaps, may have ended all idle ones, and it
+         * is not sent again without end. */
+        conn_close(conn);
+        conn = NULL;
+    }
     if (conn == NULL) {
         int rc = conn_connect(upstream, &conn);
         if (rc != 0) {

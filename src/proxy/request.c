@@ -173,8 +173,8 @@ static void request_log(const struct request *request, const char *outcome)
     char pid[24] = "-";
     const struct deferral *deferral = &request->deferral;
     uint64_t now = uv_hrtime();
-    uint64_t dispatched = request->dispatched != 0 ? request->dispatched : now;
     uint64_t answered = request->answered != 0 ? request->answered : now;
+    uint64_t dispatched = request->dispatched != 0 ? request->dispatched : answered;
 
     if (!log_enabled(LOG_NOTICE)) {
         return;
@@ -294,6 +294,7 @@ static void request_requeue(struct request *request)
 {
     conn_close(request->conn);
     request->conn = NULL;
+    request->dispatched = 0;
     request->head_sent = 0;
     request->stdin_sent = 0;
     request->cgi = (struct cgi_head){0};
@@ -306,6 +307,7 @@ void request_connect_failed(struct request *request, int error)
 {
     conn_close(request->conn);
     request->conn = NULL;
+    request->dispatched = 0;
     request_set_state(request, REQUEST_QUEUED);
     if (pool_connect_failed(request->pool, request, error)) {
         pool_dispatch(request->pool);

@@ -66,6 +66,12 @@ int fcgi_reader_idle(const struct fcgi_reader *reader)
     return !reader->in_body && reader->have == 0;
 }
 
+int fcgi_reader_within(const struct fcgi_reader *reader, uint8_t type, uint16_t id)
+{
+    const uint8_t *h = reader->header;
+    return reader->in_body && reader->content > 0 && h[1] == type && (h[2] << 8 | h[3]) == id;
+}
+
 void fcgi_put_header(uint8_t out[FCGI_HEADER_LEN], uint8_t type, uint16_t id, uint16_t length,
                      uint8_t padding)
 {

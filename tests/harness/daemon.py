@@ -177,6 +177,11 @@ class Deferd(Process):
         """What it has open."""
         return proc.fds(self.pid)
 
+    def fds_at_rest(self, timeout=5.0):
+        """What it has open when no connection is, one kept to php-fpm included."""
+        wait_until(lambda: self.sockets() == 1, timeout, "no socket but the listener")
+        return self.fds()
+
     def wait_for_fds(self, expected, timeout=5.0):
         """Waits until it has exactly as many descriptors open as `expected` lists."""
         try:

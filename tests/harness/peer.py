@@ -13,6 +13,10 @@ from .address import Address, local_address
 from .waiting import DeadlinePassed
 from .wire import Connection
 
+BARRIER_ANSWER = fcgi.record(fcgi.GET_VALUES_RESULT, 0,
+                             fcgi.encode_pairs({"FCGI_MPXS_CONNS": "0"}))
+"""What php-fpm answers to a barrier."""
+
 
 @dataclass
 class Request:
@@ -84,6 +88,40 @@ class PeerConnection(Connection):
         self.read_params()
         self.read_stdin()
         return self.request
+
+    def next_request(self):
+        """The connection was kept: what comes from here on is another request."""
+        self.request = Request()
+        self.stdin_ended = False
+        return self
+
+    def read_kept_request(self):
+        """A request that is sent with KEEP_CONN: the barrier behind it is read, not answered."""
+        self.read_request()
+        self.expect_barrier()
+        return self.request
+
+    def read_guarded_params(self):
+        """A barrier and a request's params: what stays unread is the body."""
+        self.expect_barrier()
+        return self.read_params()
+
+    def expect_barrier(self):
+        record = self._expect(fcgi.GET_VALUES)
+        if record.id != 0 or fcgi.decode_pairs(record.content) != [(b"FCGI_MPXS_CONNS", b"")]:
+            raise AssertionError(f"no barrier: {record}")
+
+    def answer_barrier(self):
+        self.send(BARRIER_ANSWER)
+
+    def answer_and_stay(self, body=b"hello\n"):
+        """A whole response to a request with KEEP_CONN, whose worker is free at once.
+
+        Returns when deferd has read it: the connection is idle then.
+        """
+        head = fcgi.record(fcgi.STDOUT, self.request.id, b"Content-Type: text/plain\r\n\r\n" + body)
+        self.send(head + fcgi.end_request(self.request.id) + BARRIER_ANSWER)
+        self.wait_read()
 
     def _expect(self, type):
         record = self.read_record()
@@ -176,6 +214,27 @@ class FcgiPeer:
         """Accepts, and reads the whole request."""
         connection = self.accept(timeout)
         connection.read_request()
+        return connection
+
+    def accept_question(self):
+        """deferd's opening connection: does its peer survive two barriers? Not answered."""
+        connection = self.accept()
+        connection.expect_barrier()
+        connection.expect_barrier()
+        return connection
+
+    def answer_question(self, stay=False):
+        """Answers it as a php-fpm does whose connections can be kept.
+
+        deferd keeps this connection too: `stay` returns it; otherwise it is closed, and
+        the first request comes on a connection of its own.
+        """
+        connection = self.accept_question()
+        connection.send(BARRIER_ANSWER * 2)
+        connection.wait_read()
+        if not stay:
+            connection.half_close()
+            connection.wait_closed()
         return connection
 
     def idle(self, seconds=0.1):

@@ -213,6 +213,10 @@ class Site:
         self.deferd = deferd
         self.fpm = fpm
 
+    def wait_until_kept(self):
+        """Waits until deferd knows that it may keep connections; wants its debug level."""
+        self.deferd.wait_for_line("connections can be kept")
+
 
 @pytest.fixture(name="start_site")
 def fixture_start_site(start_nginx, start_deferd):

@@ -46,7 +46,7 @@ def test_descriptors_and_memory_are_back_after_ten_thousand_requests(
 ):
     deferd = start_deferd(shared_fpm)
     marks = workspace.path("marks")
-    before = deferd.fds()
+    before = deferd.fds_at_rest()
     drive(deferd, script, marks, 1000)
     deferd.wait_for_fds(before)
     warm = deferd.anonymous_kb()

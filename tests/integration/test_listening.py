@@ -120,7 +120,7 @@ def test_socket_file_of_a_successor_stays(start_deferd, peer):
 def test_both_standard_streams_may_be_closed(workspace, peer):
     """A service manager may start it with nothing but stderr open."""
     path = workspace.path("bare.sock")
-    deferd = Deferd(path, peer.address)
+    deferd = Deferd(path, peer.address, keepalive="no")
     closed = ["sh", "-c", 'exec "$@" <&- >&-', "sh", *deferd.argv()]
     deferd.argv = lambda: closed
     with deferd:

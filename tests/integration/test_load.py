@@ -53,7 +53,7 @@ def test_every_registered_callback_runs_exactly_once(start_site, start_fpm, work
 @pytest.mark.time_limit(60)
 def test_plain_requests_under_load(start_site, start_fpm):
     site = start_site(start_fpm(workers=16), PATIENT)
-    before = site.deferd.fds()
+    before = site.deferd.fds_at_rest()
     requests, errors = wrk(site.nginx, "/hello.php", 64, 2)
     assert errors is None
     assert requests > (100 if sanitized() else 2000)
@@ -66,7 +66,7 @@ def test_plain_requests_under_load(start_site, start_fpm):
 def test_clients_that_leave_under_load(start_site, start_fpm, workspace):
     """Three short runs, each torn off at its end: nothing stays behind, no slot is lost."""
     site = start_site(start_fpm(workers=4))
-    before = site.deferd.fds()
+    before = site.deferd.fds_at_rest()
     for _ in range(3):
         wrk(site.nginx, f"/load.php?marks={workspace.path('marks')}", 100, 1)
     assert site.nginx.get("/hello.php").text == "hello\n"

@@ -134,7 +134,7 @@ def test_very_long_uri_leaves_the_line_whole(deferd, peer):
 
 
 def test_cause_names_its_request(deferd, peer, client):
-    client.send_request(uri="/broken")
+    client.send_request("POST", "/broken")
     peer.accept().close()
     assert client.read_response().status == 502
     request = deferd.wait_for_request("/broken")
@@ -153,12 +153,12 @@ def test_level_decides_what_is_logged(workspace, start_peer, level, notice, caus
     """Without the ready line nobody can wait for it: the socket tells."""
     peer = start_peer()
     path = workspace.path("quiet.sock")
-    deferd = Deferd(path, peer.address, log_level=level)
+    deferd = Deferd(path, peer.address, log_level=level, keepalive="no")
 
     try:
         deferd.spawn(deferd.argv())
         with wait_until(lambda: accepts(path), what="it listens") as client:
-            client.send_request(uri="/broken")
+            client.send_request("POST", "/broken")
             peer.accept().close()
             assert client.read_response().status == 502
         assert deferd.stop() == 0
@@ -190,7 +190,7 @@ def test_log_whose_reader_has_gone_does_not_stop_the_service(workspace, start_pe
     path = workspace.path("deaf.sock")
     fifo = workspace.path("log")
     os.mkfifo(fifo)
-    deferd = Deferd(path, peer.address)
+    deferd = Deferd(path, peer.address, keepalive="no")
     log = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
     try:
         deferd.spawn(["sh", "-c", 'exec "$@" 2>"$0"', fifo, *deferd.argv()])

@@ -162,6 +162,40 @@ def test_every_request_has_a_connection_of_its_own(client, peer):
     assert peer.idle(0.1)
 
 
+def survive_get_values(connection):
+    """Answers the two with which deferd asks whether connections can be kept."""
+    for _ in range(2):
+        assert connection.read_record().type == fcgi.GET_VALUES
+    answer = fcgi.encode_pairs({"FCGI_MPXS_CONNS": "0"})
+    for _ in range(2):
+        connection.record(fcgi.GET_VALUES_RESULT, answer, id=0)
+
+
+def test_connection_that_asked_serves_the_next_request(start_deferd, peer, connect):
+    deferd = start_deferd(peer, max_workers=1, keepalive="yes", log_level="debug")
+    asking = peer.accept()
+    survive_get_values(asking)
+    deferd.wait_for_line("connections can be kept")
+    client = connect(deferd)
+    client.send_request()
+    asking.read_request()
+    assert asking.request.keep
+    assert peer.idle(0)
+
+
+def test_connection_that_asked_pins_no_worker_that_a_request_waits_for(start_deferd, peer, connect):
+    deferd = start_deferd(peer, max_workers=1, keepalive="yes",
+                          arguments=["--upstream-idle-timeout", "1h"])
+    asking = peer.accept()
+    client = connect(deferd)
+    client.send_request()
+    running = peer.accept_request()
+    survive_get_values(asking)
+    asking.wait_closed()
+    running.answer()
+    assert client.read_response().complete
+
+
 @pytest.mark.parametrize("padding", [0, 1, 7, 8, 255])
 @pytest.mark.parametrize("size", [1, 3, 100, 65535])
 def test_response_records_of_any_size_and_padding(client, peer, size, padding):

@@ -5,6 +5,7 @@
 #include "deferd/cgi.h"
 #include "naive.h"
 
+#include <limits.h>
 #include <stdio.h>
 
 struct sent {
@@ -210,7 +211,7 @@ static void an_error_page_is_a_response(void **state)
     char page[1024];
     struct cgi_head head = {0};
     (void)state;
-    size_t len = cgi_error_page(page, sizeof(page), 503, "Come back later.", 0);
+    size_t len = cgi_error_page(page, sizeof(page), 503, "Come back later.", 0, 0);
     assert_int_equal(len, sizeof(expected) - 1);
     assert_memory_equal(page, expected, len);
     size_t block = cgi_head_scan(&head, (const uint8_t *)page, len);
@@ -218,23 +219,53 @@ static void an_error_page_is_a_response(void **state)
     assert_int_equal(len - block, 150);
     /* On HEAD the same block, its length included, and nothing behind it. */
     char head_only[1024];
-    assert_int_equal(cgi_error_page(head_only, sizeof(head_only), 503, "Come back later.", 1),
+    assert_int_equal(cgi_error_page(head_only, sizeof(head_only), 503, "Come back later.", 0, 1),
                      block);
     assert_memory_equal(head_only, page, block);
+}
+
+static void an_error_page_says_when_to_come_back(void **state)
+{
+    static const char field[] = "Retry-After: ";
+    static const unsigned seconds[] = {1, 30, UINT_MAX};
+    (void)state;
+    for (int head_only = 0; head_only < 2; head_only++) {
+        char plain[1024];
+        size_t plain_len = cgi_error_page(plain, sizeof(plain), 503, "text", 0, head_only);
+        plain[plain_len] = '\0';
+        assert_null(strstr(plain, field));
+        for (size_t i = 0; i < CHECK_COUNT(seconds); i++) {
+            char page[1024];
+            char line[64];
+            struct cgi_head head = {0};
+            size_t line_len = (size_t)snprintf(line, sizeof(line), "%s%u\r\n", field, seconds[i]);
+            size_t len = cgi_error_page(page, sizeof(page), 503, "text", seconds[i], head_only);
+            size_t block = cgi_head_scan(&head, (const uint8_t *)page, len);
+            char *at = memmem(page, block, line, line_len);
+            assert_non_null(at);
+            /* Without its line, which is one of the header block, the page is the same. */
+            assert_int_equal(at[-1], '\n');
+            memmove(at, at + line_len, len - (size_t)(at - page) - line_len);
+            assert_int_equal(len - line_len, plain_len);
+            assert_memory_equal(page, plain, plain_len);
+        }
+    }
 }
 
 static void an_error_page_fits_or_is_not_made(void **state)
 {
     char whole[1024];
     (void)state;
-    for (int head_only = 0; head_only < 2; head_only++) {
-        size_t len = cgi_error_page(whole, sizeof(whole), 502, "text", head_only);
+    for (int way = 0; way < 4; way++) {
+        const int head_only = way & 1;
+        const unsigned retry_after = way & 2 ? UINT_MAX : 0;
+        size_t len = cgi_error_page(whole, sizeof(whole), 502, "text", retry_after, head_only);
         assert_true(len > 0);
         for (size_t size = 0; size <= len + 2; size++) {
             char *out = malloc(size + 1);
             assert_non_null(out);
             out[size] = 0x55;
-            assert_int_equal(cgi_error_page(out, size, 502, "text", head_only),
+            assert_int_equal(cgi_error_page(out, size, 502, "text", retry_after, head_only),
                              size > len ? len : 0);
             assert_int_equal(out[size], 0x55);
             if (size > len) {
@@ -256,7 +287,7 @@ static void an_error_page_never_cuts_its_text(void **state)
     for (size_t len = 0; len < sizeof(text); len++) {
         memset(text, 't', len);
         text[len] = '\0';
-        size_t n = cgi_error_page(page, sizeof(page), 502, text, 0);
+        size_t n = cgi_error_page(page, sizeof(page), 502, text, 0, 0);
         made += n > 0;
         refused += n == 0;
         assert_false(n > 0 && refused > 0);
@@ -299,6 +330,7 @@ int main(void)
         cmocka_unit_test(the_last_status_wins),
         cmocka_unit_test(random_blocks_are_read_as_the_reference_reads_them),
         cmocka_unit_test(an_error_page_is_a_response),
+        cmocka_unit_test(an_error_page_says_when_to_come_back),
         cmocka_unit_test(an_error_page_fits_or_is_not_made),
         cmocka_unit_test(an_error_page_never_cuts_its_text),
         cmocka_unit_test(statuses_have_reasons),

@@ -10,5 +10,5 @@ $finished = fastcgi_finish_request();
 mark($finished ? 'finished' : 'not finished');
 wait_for_gate();
 mark('ran in ' . getmypid());
-// PHP ends the script here, as the connection is gone.
+// Without deferd PHP ends the script here, as the connection is gone; deferd drops it.
 echo str_repeat('nobody reads this', 10000);
