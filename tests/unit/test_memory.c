@@ -67,6 +67,7 @@ static void *scarce_calloc(size_t count, size_t size)
 #define queue_free            scarce_queue_free
 #define stream_init           scarce_stream_init
 #define stream_write          scarce_stream_write
+#define stream_shutdown       scarce_stream_shutdown
 #define gather_init           scarce_gather_init
 #define gather_bytes          scarce_gather_bytes
 #define gather_record         scarce_gather_record
