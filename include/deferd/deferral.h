@@ -6,6 +6,7 @@
 #define DEFERD_DEFERRAL_H
 
 #include "deferd/lines.h"
+#include "deferd/outcome.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -26,13 +27,6 @@ enum task_state {
 struct task {
     enum task_state state;
     char name[]; /* terminated; cut at DEFERRAL_NAME_MAX */
-};
-
-enum outcome {
-    OUTCOME_COMPLETED,  /* end, no fail */
-    OUTCOME_FAILED,     /* end, at least one fail */
-    OUTCOME_LOST,       /* the worker died or left before end */
-    OUTCOME_UNREPORTED, /* END_REQUEST with no report at all */
 };
 
 struct deferral {
@@ -69,8 +63,6 @@ void deferral_end(struct deferral *deferral, const struct deferral_events *event
 /* How the phase ended; end_request: with the application's END_REQUEST, not just with the end of
  * its connection. */
 enum outcome deferral_outcome(const struct deferral *deferral, int end_request);
-
-const char *deferral_outcome_name(enum outcome outcome);
 
 /* Writes the names of the tasks that are not done, failed or skipped, separated by ", ", into out,
  * terminated; ends in "..." if they do not fit; size is at least 5. Returns how many such tasks

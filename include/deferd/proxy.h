@@ -4,6 +4,7 @@
 #ifndef DEFERD_PROXY_H
 #define DEFERD_PROXY_H
 
+#include "deferd/outcome.h"
 #include "deferd/pool.h"
 
 #include <stdint.h>
@@ -12,7 +13,15 @@
 /* The shared read buffer: callbacks of the loop use it one after the other. */
 #define PROXY_SCRATCH 65536
 
+/* What the layer above hears of; NULL for what it does not want to. */
+struct proxy_events {
+    /* A request is over; it is freed afterwards. */
+    void (*request_ended)(void *arg, const struct request *request, enum outcome outcome);
+    void *arg;
+};
+
 struct proxy {
+    struct proxy_events events;
     uv_loop_t *loop;    /* borrowed */
     struct pool *pools; /* owned */
     unsigned pool_count;
@@ -24,8 +33,9 @@ struct proxy {
     uint8_t *scratch;      /* owned, PROXY_SCRATCH bytes */
 };
 
-/* Makes a pool of each of these options, which stay the caller's. proxy->max_conns is set. Nothing
- * listens yet. Returns 0 or UV_E…; after an error too proxy_free is due. */
+/* Makes a pool of each of these options, which stay the caller's. *proxy is zeroed but for
+ * max_conns and events. Nothing listens yet. Returns 0 or UV_E…; after an error too proxy_free is
+ * due. */
 int proxy_open(struct proxy *proxy, uv_loop_t *loop, struct pool_options *const *options,
                unsigned count);
 

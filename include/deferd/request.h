@@ -108,9 +108,9 @@ void request_defer_timeout(struct request *request);
 
 /* Answers in the application's stead with an error page, closes the upstream connection, if any,
  * and frees the request. Nothing of a response may have gone to the client. retry_after: seconds,
- * 0 for none. outcome is for the log. */
+ * 0 for none. */
 void request_refuse(struct request *request, int status, const char *text, unsigned retry_after,
-                    const char *outcome);
+                    enum outcome outcome);
 
 /* Logs that the process ends before the request does. */
 void request_log_cut(const struct request *request);

@@ -283,7 +283,7 @@ static void client_params_failed(struct client *client, const struct fcgi_event 
                  "request %llu: params longer than %zu bytes, or one of them than 65535; answered "
                  "431 (see --max-params)",
                  (unsigned long long)request->id, client->pool->options->max_params);
-        request_refuse(request, 431, "The request's headers are too long.", 0, "rejected");
+        request_refuse(request, 431, "The request's headers are too long.", 0, OUTCOME_REJECTED);
     } else {
         log_line(LOG_ERROR, "request %llu: %s; closed the connection",
                  (unsigned long long)request->id, uv_strerror(error));

@@ -162,17 +162,6 @@ enum outcome deferral_outcome(const struct deferral *deferral, int end_request)
     return end_request && !deferral->reported ? OUTCOME_UNREPORTED : OUTCOME_LOST;
 }
 
-const char *deferral_outcome_name(enum outcome outcome)
-{
-    static const char *const names[] = {
-        [OUTCOME_COMPLETED] = "completed",
-        [OUTCOME_FAILED] = "failed",
-        [OUTCOME_LOST] = "lost",
-        [OUTCOME_UNREPORTED] = "unreported",
-    };
-    return names[outcome];
-}
-
 size_t deferral_unfinished(const struct deferral *deferral, char *out, size_t size)
 {
     static const char more[] = "...";

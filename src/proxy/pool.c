@@ -184,7 +184,8 @@ static void pool_no_upstream(struct request *request)
 {
     log_line(LOG_ERROR, "request %llu: no upstream can be connected; answered 502",
              (unsigned long long)request->id);
-    request_refuse(request, 502, "The application server cannot be reached.", 0, "upstream_failed");
+    request_refuse(request, 502, "The application server cannot be reached.", 0,
+                   OUTCOME_UPSTREAM_FAILED);
 }
 
 /* Tries one request. Returns 0 if no more can be dispatched now. */
@@ -282,7 +283,7 @@ void pool_submit(struct pool *pool, struct request *request)
     if (pool->queue.waiting > pool->options->queue_max) {
         log_line(LOG_WARNING, "request %llu: the queue is full, queue.max %u; answered 503",
                  (unsigned long long)request->id, pool->options->queue_max);
-        request_refuse(request, 503, "All workers are busy.", 1, "queue_full");
+        request_refuse(request, 503, "All workers are busy.", 1, OUTCOME_QUEUE_FULL);
     }
 }
 

@@ -9,7 +9,7 @@
 int proxy_open(struct proxy *proxy, uv_loop_t *loop, struct pool_options *const *options,
                unsigned count)
 {
-    *proxy = (struct proxy){.loop = loop, .max_conns = proxy->max_conns};
+    proxy->loop = loop;
     proxy->scratch = malloc(PROXY_SCRATCH);
     proxy->pools = calloc(count, sizeof(*proxy->pools));
     if (proxy->scratch == NULL || proxy->pools == NULL) {

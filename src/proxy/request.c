@@ -164,7 +164,7 @@ static double request_ms(uint64_t from, uint64_t to)
 }
 
 /* The one line that each request leaves in the log. What there was none of is "-". */
-static void request_log(const struct request *request, const char *outcome)
+static void request_log(const struct request *request, enum outcome outcome)
 {
     char method[64];
     char uri[HEAD_URI_KEPT * 2];
@@ -195,16 +195,21 @@ static void request_log(const struct request *request, const char *outcome)
              "deferred_ms=%s done=%zu failed=%zu skipped=%zu outcome=%s pid=%s",
              (unsigned long long)request->id, method[0] != '\0' ? method : "-", uri, status,
              request_ms(request->submitted, dispatched), request_ms(request->submitted, answered),
-             deferred, deferral->done, deferral->failed, deferral->skipped, outcome, pid);
+             deferred, deferral->done, deferral->failed, deferral->skipped, outcome_name(outcome),
+             pid);
 }
 
 /* The last step of each way: logs the request's line, gives its slot back, frees it. */
-static void request_close(struct request *request, const char *outcome)
+static void request_close(struct request *request, enum outcome outcome)
 {
     struct pool *pool = request->pool;
+    const struct proxy_events *events = &pool->proxy->events;
 
     if (request->head.done || request->status != 0) {
         request_log(request, outcome);
+        if (events->request_ended != NULL) {
+            events->request_ended(events->arg, request, outcome);
+        }
     }
     request_set_state(request, REQUEST_ENDED);
     if (request->conn != NULL) {
@@ -231,11 +236,11 @@ void request_cancel(struct request *request, const char *why)
         request_set_state(request, REQUEST_DEFERRED);
         return; /* its callbacks finish */
     }
-    request_close(request, "client_gone");
+    request_close(request, OUTCOME_CLIENT_GONE);
 }
 
 void request_refuse(struct request *request, int status, const char *text, unsigned retry_after,
-                    const char *outcome)
+                    enum outcome outcome)
 {
     char page[1024];
     struct client *client = request->client;
@@ -263,7 +268,7 @@ void request_queue_timeout(struct request *request)
              (unsigned long long)request->class->options->queue_timeout,
              request->class->options->name);
     request_refuse(request, 503, "All workers are busy.", (unsigned)(seconds > 0 ? seconds : 1),
-                   "queue_timeout");
+                   OUTCOME_QUEUE_TIMEOUT);
 }
 
 /* --- to a worker and back to the queue -------------------------------------------------------- */
@@ -414,7 +419,7 @@ void request_defer_timeout(struct request *request)
     request_unhold(request);
     conn_close(request->conn);
     request->conn = NULL;
-    request_close(request, "timeout");
+    request_close(request, OUTCOME_TIMEOUT);
 }
 
 /* The end of a deferred phase. */
@@ -423,14 +428,15 @@ static void request_end_phase(struct request *request)
     response_end_reports(request);
     request_unhold(request);
     if (!request->marker_seen && !request->head.is_head) {
-        request_close(request, "answered"); /* its END_REQUEST came before its worker was free */
+        request_close(request,
+                      OUTCOME_ANSWERED); /* its END_REQUEST came before its worker was free */
         return;
     }
     enum outcome outcome = deferral_outcome(&request->deferral, request->over);
     if (outcome == OUTCOME_LOST) {
         request_log_unfinished(request, "the worker left its deferred phase early");
     }
-    request_close(request, deferral_outcome_name(outcome));
+    request_close(request, outcome);
 }
 
 /* --- what the connection says ----------------------------------------------------------------- */
@@ -467,7 +473,7 @@ void request_conn_end(struct request *request, uint32_t app_status, uint8_t prot
         gather_end_request(down, request->fcgi_id, app_status, protocol_status);
         if (!request->conn->behind) {
             request_answer(request, down);
-            request_close(request, "answered");
+            request_close(request, OUTCOME_ANSWERED);
             return;
         }
         request_begin_phase(request, down);
@@ -526,7 +532,7 @@ void request_conn_lost(struct request *request, const char *why)
                  "answered 502",
                  id, upstream, why, request_no_repeat_reason(request));
         request_refuse(request, 502, "The application server ended without an answer.", 0,
-                       "upstream_failed");
+                       OUTCOME_UPSTREAM_FAILED);
     } else {
         log_line(LOG_ERROR,
                  "request %llu: upstream %s %s in the middle of the response; closed the client's "
@@ -534,6 +540,6 @@ void request_conn_lost(struct request *request, const char *why)
                  id, upstream, why);
         client_request_broke(request->client);
         request->client = NULL;
-        request_close(request, "upstream_failed");
+        request_close(request, OUTCOME_UPSTREAM_FAILED);
     }
 }

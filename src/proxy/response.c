@@ -32,7 +32,7 @@ static int response_refuse(struct request *request, const char *why, struct gath
     log_line(LOG_ERROR, "request %llu: %s; answered 502", (unsigned long long)request->id, why);
     if (client_flush(request->client, down) == 0) {
         request_refuse(request, 502, "The application sent a response that is no response.", 0,
-                       "upstream_failed");
+                       OUTCOME_UPSTREAM_FAILED);
     }
     return -1;
 }

@@ -525,10 +525,10 @@ static void unfinished_names_fit_or_end_in_an_ellipsis(void **state)
 static void outcomes_have_the_protocols_names(void **state)
 {
     (void)state;
-    assert_string_equal(deferral_outcome_name(OUTCOME_COMPLETED), "completed");
-    assert_string_equal(deferral_outcome_name(OUTCOME_FAILED), "failed");
-    assert_string_equal(deferral_outcome_name(OUTCOME_LOST), "lost");
-    assert_string_equal(deferral_outcome_name(OUTCOME_UNREPORTED), "unreported");
+    assert_string_equal(outcome_name(OUTCOME_COMPLETED), "completed");
+    assert_string_equal(outcome_name(OUTCOME_FAILED), "failed");
+    assert_string_equal(outcome_name(OUTCOME_LOST), "lost");
+    assert_string_equal(outcome_name(OUTCOME_UNREPORTED), "unreported");
 }
 
 static void a_freed_phase_is_empty_again(void **state)
