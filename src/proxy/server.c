@@ -8,8 +8,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* As php-fpm's default; the kernel caps it at net.core.somaxconn. */
-#define SERVER_BACKLOG 511
+/* Room for a burst of web servers that open a connection for each request; the kernel caps it at
+ * net.core.somaxconn, mostly this very number. */
+#define SERVER_BACKLOG 4096
 
 /* How often at most a refused connection is worth a line. */
 #define SERVER_SAY_MS 1000
