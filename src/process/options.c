@@ -103,8 +103,8 @@ static int option_pairs(char *rest,
                                    size_t err_size),
                         void *arg, char *err, size_t err_size)
 {
-    char *save = NULL;
-    for (char *pair = strtok_r(rest, ",", &save); pair != NULL; pair = strtok_r(NULL, ",", &save)) {
+    char *pair;
+    while ((pair = strsep(&rest, ",")) != NULL) {
         char *equals = strchr(pair, '=');
         if (equals == NULL) {
             snprintf(err, err_size, "\"%s\": KEY=VALUE is wanted here", pair);
