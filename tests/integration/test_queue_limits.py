@@ -310,8 +310,9 @@ def test_request_that_came_back_goes_first(start_deferd, connect, peer):
         serve_posted(accept_posted(peer, f"/{number}"))
 
 
-def test_requests_that_came_back_keep_the_order_of_their_age(start_deferd, connect, peer):
-    """Lost the younger one first, while more important ones take the workers."""
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["older first", "younger first"])
+def test_requests_that_came_back_keep_the_order_of_their_age(start_deferd, connect, peer, order):
+    """Lost one after the other, while more important ones take the workers."""
     deferd = start_deferd(peer, keepalive="yes", max_workers=2,
                           arguments=["--class", "first,priority=1"])
     peer.answer_question()
@@ -323,10 +324,10 @@ def test_requests_that_came_back_keep_the_order_of_their_age(start_deferd, conne
     for uri in ("/urgent/0", "/urgent/1"):
         queue_up(deferd, connect, uri, params={"DEFERD_CLASS": "first"})
     urgent = []
-    for number in (1, 0):
+    for number in order:
         lost[number].close()
         urgent.append(peer.accept_request())
-        assert urgent[-1].request.uri == f"/urgent/{1 - number}"
+        assert urgent[-1].request.uri == f"/urgent/{len(urgent) - 1}"
     for number in range(2):
         urgent[number].answer()
         urgent[number].close()
