@@ -73,13 +73,13 @@ static void conn_answered(struct conn *conn)
         upstream->barrier = UPSTREAM_BARRIER_YES;
         log_line(LOG_DEBUG, "upstream %s: connections can be kept",
                  upstream->options->address.text);
-        if (upstream->busy + upstream->kept >= upstream->options->max_workers) {
-            conn_close(conn); /* it would pin a worker that a request meanwhile waits for */
-            return;
+        if (upstream->busy + upstream->kept < upstream->options->max_workers) {
+            conn->ended = 1;
+            conn->kept = 1;
+            conn_release(conn);
+        } else {
+            conn_close(conn); /* requests have all workers meanwhile, and idle it would pin one */
         }
-        conn->ended = 1;
-        conn->kept = 1;
-        conn_release(conn);
     }
 }
 
@@ -255,7 +255,9 @@ static void conn_on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf
     struct conn *conn = stream->data;
     char why[128];
 
-    if (nread > 0) {
+    if (nread > 0 && conn->idle) {
+        conn_lost(conn, "sent what nobody asked for"); /* however little: no reader knows it later */
+    } else if (nread > 0) {
         conn_read(conn, (const uint8_t *)buf->base, (size_t)nread);
     } else if (nread == UV_EOF) {
         conn_lost(conn, "closed the connection");

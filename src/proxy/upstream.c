@@ -38,6 +38,7 @@ void upstream_failed(struct upstream *upstream, int error)
                                                           : UPSTREAM_BACKOFF_LAST_MS;
     upstream->down_until = uv_hrtime() + upstream->backoff * 1000000ULL;
     if (pool_keeps(upstream->pool)) {
+        upstream_shut(upstream);
         upstream->barrier = UPSTREAM_BARRIER_UNKNOWN; /* another php-fpm may come up */
     }
     log_line(LOG_ERROR,
