@@ -210,11 +210,13 @@ static void conn_event(struct conn *conn, const struct fcgi_event *ev, struct ga
     }
 }
 
-/* What arrived is worked through: hand it on, and stop reading if the client is slow. */
+/* What arrived is worked through: hand it on, and stop reading if the client is slow; but not while
+ * only its end is held back, for the deferred work must not wait for a client. */
 static void conn_flush(struct conn *conn, struct gather *down)
 {
     struct client *client = conn->request->client;
-    if (client != NULL && client_flush(client, down) == 0 && client->stream.pending > 0) {
+    if (client != NULL && client_flush(client, down) == 0 && client->stream.pending > 0 &&
+        conn->request->state == REQUEST_RUNNING) {
         conn_pause(conn);
     }
 }
