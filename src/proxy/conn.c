@@ -258,7 +258,8 @@ static void conn_on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf
     char why[128];
 
     if (nread > 0 && conn->idle) {
-        conn_lost(conn, "sent what nobody asked for"); /* however little: no reader knows it later */
+        conn_lost(conn,
+                  "sent what nobody asked for"); /* however little: no reader knows it later */
     } else if (nread > 0) {
         conn_read(conn, (const uint8_t *)buf->base, (size_t)nread);
     } else if (nread == UV_EOF) {
