@@ -281,7 +281,8 @@ static void conn_on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf
     char why[128];
 
     if (nread > 0 && conn->idle) {
-        conn_lost(conn, "sent what nobody asked for"); /* however little: no reader knows it later */
+        /* However little it is: it would be taken for the beginning of the next answer. */
+        conn_lost(conn, "sent what nobody asked for");
     } else if (nread > 0) {
         conn_read(conn, (const uint8_t *)buf->base, (size_t)nread);
     } else if (nread == UV_EOF) {
