@@ -17,6 +17,8 @@
 #include "deferd/upstream.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -154,12 +156,10 @@ static void conn_content(struct conn *conn, const struct fcgi_event *ev, struct 
     if (ev->type == FCGI_END_REQUEST) {
         memcpy(conn->end_body + conn->end_have, ev->data, ev->len);
         conn->end_have = (uint8_t)(conn->end_have + ev->len);
-    } else if (conn->ended || ev->type == FCGI_GET_VALUES_RESULT) {
-        return; /* output after END_REQUEST (fact 10) */
-    } else if (ev->type == FCGI_STDOUT) {
-        response_stdout(conn->request, ev->data, ev->len, down);
-    } else {
+    } else if (ev->type == FCGI_STDERR) {
         response_stderr(conn->request, ev->data, ev->len, down);
+    } else if (ev->type == FCGI_STDOUT && !conn->ended) { /* else output of fact 10 */
+        response_stdout(conn->request, ev->data, ev->len, down);
     }
 }
 
@@ -354,6 +354,16 @@ static int conn_connect_unix(struct conn *conn, const struct address *address)
     return conn_start(conn);
 }
 
+/* A host that does not answer at all is given up after 7 s, not after the kernel's two minutes. */
+static void conn_bound_connect(struct conn *conn)
+{
+    int fd;
+    int retries = 2;
+    if (uv_fileno(&conn->stream.io.handle, &fd) == 0) {
+        setsockopt(fd, IPPROTO_TCP, TCP_SYNCNT, &retries, sizeof(retries));
+    }
+}
+
 static int conn_connect(struct upstream *upstream, struct conn **out)
 {
     const struct address *address = &upstream->options->address;
@@ -374,6 +384,9 @@ static int conn_connect(struct upstream *upstream, struct conn **out)
         uv_tcp_keepalive(&conn->stream.io.tcp, 1, STREAM_TCP_KEEPALIVE);
         rc = uv_tcp_connect(&conn->connect, &conn->stream.io.tcp,
                             (const struct sockaddr *)&address->sa, conn_on_connected);
+        if (rc == 0) {
+            conn_bound_connect(conn);
+        }
     }
     if (rc != 0) {
         conn_close(conn);
