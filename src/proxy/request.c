@@ -112,7 +112,9 @@ static void request_put_head(struct request *request, struct gather *up)
             request->stdin_done && request->body == 0 &&
             (request->head.content_length == HEAD_LENGTH_NONE || request->head.content_length == 0);
         conn->behind = conn->kept;
-        if (!(conn->kept && request->head.is_safe)) {
+        /* Without side effects it may be sent again once more anyway; the next loss must be one
+         * that proves that it was not run, and those come in numbers when php-fpm restarts. */
+        if (!conn->kept || !request->head.is_safe || request->tries > 0) {
             conn_put_front(conn, up);
         }
     }

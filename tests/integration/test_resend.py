@@ -400,12 +400,38 @@ def test_safe_method_lost_before_its_first_byte_is_sent_once_more(
     client = connect(deferd)
     client.send_request(method)
     peer.accept_request().close()
-    again = peer.accept_request()
+    again = accept_again(peer, keepalive)
     again.answer(b"served")
     again.half_close()
     response = client.read_response()
     assert (response.status, response.complete) == (200, True)
     assert_sent_again(deferd, SAFE, outcome="unreported" if method == "HEAD" else "answered")
+
+
+def accept_again(peer, keepalive):
+    """A request without a body that was lost once: now it has a barrier in front, if any has."""
+    connection = peer.accept()
+    if keepalive == "yes":
+        connection.read_guarded_request()
+    else:
+        connection.read_request()
+    return connection
+
+
+@pytest.mark.parametrize("method", IS_SAFE)
+def test_safe_method_lost_again_before_the_barriers_answer_is_sent_again(
+    kept, peer, sender, method
+):
+    """php-fpm restarts: one connection after the other is lost, none with a request that was run."""
+    sender.send_request(method)
+    peer.accept_request().close()
+    for _ in range(3):
+        connection = peer.accept()
+        connection.read_guarded_params()
+        connection.close()
+    peer.accept().read_guarded_request()
+    kept.wait_for_cause(UNRUN)
+    assert [cause.text.endswith(UNRUN) for cause in kept.causes] == [False] + [True] * 3
 
 
 @pytest.mark.parametrize("keepalive", ["yes", "no"])
@@ -417,7 +443,7 @@ def test_safe_method_lost_twice_is_502(start_deferd, connect, peer, method, keep
     client = connect(deferd)
     client.send_request(method)
     peer.accept_request().close()
-    peer.accept_request().close()
+    accept_again(peer, keepalive).close()
     causes = assert_502(deferd, client, AGAIN_ALREADY)
     assert [cause.endswith(SAFE) for cause in causes] == [True, False]
     assert peer.idle()
@@ -504,10 +530,7 @@ def test_request_on_a_kept_connection_that_ends_under_it(kept, connect, peer):
         assert not connection.silent(1.0)
         connection.close()
         connection = peer.accept()
-        if method == "POST":
-            connection.read_guarded_request()
-        else:
-            connection.read_kept_request()
+        connection.read_guarded_request()
         connection.answer_and_stay(b"served")
         assert client.read_response().body == b"served"
         assert_sent_again(kept, why, uri=f"/{method}")
@@ -522,10 +545,7 @@ def test_request_sent_again_takes_no_other_kept_connection(kept, connect, peer, 
     assert not first.silent(1.0)
     first.close()
     connection = peer.accept()
-    if method == "POST":
-        connection.read_guarded_request()
-    else:
-        connection.read_kept_request()
+    connection.read_guarded_request()
     connection.answer_and_stay(b"served")
     assert client.read_response().body == b"served"
     second.wait_closed()
@@ -608,7 +628,7 @@ def test_get_cut_at_every_byte_of_its_answer(start_kept, connect, peer):
         cut_at(connection, answer, at)
         if at <= fcgi.HEADER_SIZE:
             again = peer.accept()
-            again.read_kept_request()
+            again.read_guarded_request()
             again.answer(b"served")
             again.close()
         check_cut(deferd, client, at, fcgi.HEADER_SIZE + 1, fcgi.HEADER_SIZE, done, BEGUN)
