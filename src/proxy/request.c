@@ -98,7 +98,7 @@ int request_takes_body(const struct request *request)
         return 0;
     }
     /* A barrier in front of a body is waited for: what has not gone can be sent again. */
-    return request->head_sent ? !request->conn->front
+    return request->head_sent ? !conn_in_front(request->conn)
                               : request->upstream->barrier != UPSTREAM_BARRIER_YES;
 }
 
@@ -112,12 +112,13 @@ static void request_put_head(struct request *request, struct gather *up)
             request->stdin_done && request->body == 0 &&
             (request->head.content_length == HEAD_LENGTH_NONE || request->head.content_length == 0);
         conn->behind = conn->kept;
-        conn->front = !(conn->kept && request->head.is_safe);
+        /* Without side effects it may be sent again once more anyway; the next loss must be one
+         * that proves that it was not run, and those come in numbers when php-fpm restarts. */
+        if (!conn->kept || !request->head.is_safe || request->tries > 0) {
+            conn_put_front(conn, up);
+        }
     }
     head_keep_conn(&request->head, conn->kept);
-    if (conn->front) {
-        conn_put_barrier(up);
-    }
     gather_bytes(up, request->head.records.data, request->head.records.len);
     request->head_sent = 1;
 }
@@ -141,7 +142,7 @@ void request_flush(struct request *request, struct gather *up)
 {
     struct conn *conn = request->conn;
     request_aim(request, up);
-    if (request->stdin_done && !request->stdin_sent) {
+    if (request->stdin_done && !request->stdin_sent && !conn_in_front(conn)) {
         gather_record(up, FCGI_STDIN, FCGI_UPSTREAM_ID, NULL, 0);
         request->stdin_sent = 1;
         if (conn->kept) {
@@ -312,8 +313,12 @@ void request_connect_failed(struct request *request, int error)
 
 void request_acknowledged(struct request *request)
 {
+    struct gather up;
     if (request->client != NULL && !request->stdin_done) {
         client_request_runs(request->client);
+    } else {
+        gather_init(&up, NULL);
+        request_flush(request, &up);
     }
 }
 
@@ -488,7 +493,7 @@ static const char *request_repeat_reason(const struct request *request)
     if (request->heard) {
         return NULL;
     }
-    if (conn->front || !request->head_sent) {
+    if (conn_in_front(conn) || !request->head_sent) {
         return request->tries < REQUEST_TRIES_UNRUN ? "it was not run" : NULL;
     }
     return request->head.is_safe && request->body == 0 && request->tries < REQUEST_TRIES_SAFE

@@ -238,9 +238,11 @@ def test_answer_and_barrier_byte_by_byte(kept, peer, sender):
     connection = request_kept(peer, sender)
     data = fcgi.record(fcgi.STDOUT, 1, HEAD + b"body") + fcgi.end_request() + BARRIER_ANSWER
     sender.send_request("POST", "/bytes", keep=True)
-    connection.next_request().expect_barrier()
-    connection.read_kept_request()
-    connection.send_pieces(BARRIER_ANSWER + data)
+    connection.next_request().read_guarded_params()
+    connection.send_pieces(BARRIER_ANSWER)
+    connection.read_stdin()
+    connection.expect_barrier()
+    connection.send_pieces(data)
     assert sender.read_response().body == b"body"
     request_kept(peer, sender, "/next", connection)
 
