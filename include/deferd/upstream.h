@@ -34,11 +34,14 @@ struct upstream {
     unsigned busy;                          /* slots held by requests */
     unsigned kept;                          /* idle connections, each of which pins a worker too */
     struct conn *idle;                      /* most recently used first */
+    struct conn *untaken;                   /* those whose request is about to be read */
     struct conn *asker;                     /* the connection that asks for barrier, or NULL */
     enum upstream_barrier barrier;
     unsigned backoff;    /* milliseconds, 0 while it can be reached */
     uint64_t down_until; /* uv_hrtime() */
     uv_timer_t reap;     /* closes idle connections */
+    uv_timer_t back;     /* when it may be tried again: for requests that wait meanwhile */
+    uv_timer_t look;     /* looks again what was read */
 };
 
 /* Returns 0 or UV_E…. */
@@ -62,6 +65,10 @@ void upstream_keep(struct upstream *upstream, struct conn *conn);
 
 /* Takes an idle connection out, the most recently used first; NULL if there is none. */
 struct conn *upstream_take(struct upstream *upstream);
+
+/* Has conn_look called for the connection soon, and no more. */
+void upstream_watch(struct upstream *upstream, struct conn *conn);
+void upstream_unwatch(struct upstream *upstream, struct conn *conn);
 
 /* A connection that was idle is gone. */
 void upstream_lose(struct upstream *upstream, struct conn *conn);

@@ -314,7 +314,7 @@ const struct directive directives[] = {
      "owner of that socket; who starts deferd if empty"},
     {DIRECTIVE_POOL, "listen.group", &type_text, POOL(listen_group), 0, 64, "",
      "group of that socket"},
-    {DIRECTIVE_POOL, "listen.backlog", &type_number, POOL(listen_backlog), 1, 65535, "511",
+    {DIRECTIVE_POOL, "listen.backlog", &type_number, POOL(listen_backlog), 1, 65535, "4096",
      "connections that may wait to be accepted; the kernel caps it at net.core.somaxconn"},
     {DIRECTIVE_POOL, "max_params", &type_size, POOL(max_params), 1024, 64ULL << 20, "64K",
      "params a request may have before it is answered 431"},

@@ -60,9 +60,8 @@ static void options_pairs(struct options_state *state, const char *flag, const c
                           char *pairs)
 {
     char name[128];
-    char *save = NULL;
-    for (char *pair = strtok_r(pairs, ",", &save); pair != NULL;
-         pair = strtok_r(NULL, ",", &save)) {
+    char *pair;
+    while ((pair = strsep(&pairs, ",")) != NULL) {
         char *equals = strchr(pair, '=');
         if (equals != NULL) {
             *equals = '\0';

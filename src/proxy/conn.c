@@ -18,9 +18,13 @@
 #include "deferd/upstream.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 /* GET_VALUES with the one name php-fpm knows: a record of 17 bytes, one pair, 15 and 0 long. */
@@ -35,6 +39,9 @@ static void conn_on_closed(uv_handle_t *handle)
 void conn_close(struct conn *conn)
 {
     conn->request = NULL;
+    if (conn->listed) {
+        upstream_unwatch(conn->upstream, conn);
+    }
     if (!uv_is_closing(&conn->stream.io.handle)) {
         uv_close(&conn->stream.io.handle, conn_on_closed);
     }
@@ -54,6 +61,7 @@ void conn_release(struct conn *conn)
     conn->end_have = 0;
     conn->kept = 0;
     conn->idle = 1;
+    conn->again = 1;
     conn_resume(conn);
     upstream_keep(conn->upstream, conn);
 }
@@ -61,6 +69,62 @@ void conn_release(struct conn *conn)
 void conn_put_barrier(struct gather *up)
 {
     gather_bytes(up, conn_barrier, sizeof(conn_barrier) - 1);
+}
+
+/* --- in front of a request -------------------------------------------------------------------- */
+
+/*
+ * After each barrier that it answers, a worker looks whether it is to end (SIGQUIT, or a reload),
+ * and if so it leaves the request behind it unread (fact 9). On a unix socket the kernel tells when
+ * the peer has read everything, and a peer that closes without having done so resets the
+ * connection; so nothing is sent behind the request before it is read. TCP does not tell. There a
+ * second barrier finds out a worker that was told to end while its connection was idle: it answers
+ * the first one only. One that is told so within the microseconds from there to the request is not
+ * found out.
+ */
+void conn_put_front(struct conn *conn, struct gather *up)
+{
+    conn->untaken = address_is_unix(&conn->upstream->options->address);
+    conn->front = conn->again && !conn->untaken ? 2 : 1;
+    for (unsigned i = 0; i < conn->front; i++) {
+        conn_put_barrier(up);
+    }
+}
+
+int conn_in_front(const struct conn *conn)
+{
+    return conn->front > 0 || conn->untaken;
+}
+
+static int conn_is_taken(const struct conn *conn)
+{
+    int left = 0;
+    struct pollfd end = {.events = 0};
+    if (conn->stream.pending > 0 || uv_fileno(&conn->stream.io.handle, &end.fd) != 0 ||
+        ioctl(end.fd, TIOCOUTQ, &left) != 0 || left > 0) {
+        return 0;
+    }
+    /* Nothing is left of what a peer did not read either, once it has closed; reading will tell. */
+    return poll(&end, 1, 0) == 0;
+}
+
+/* The kernel says that the request was read, or a part of its answer does. */
+static void conn_was_taken(struct conn *conn)
+{
+    conn->untaken = 0;
+    if (conn->listed) {
+        upstream_unwatch(conn->upstream, conn);
+    }
+    request_acknowledged(conn->request);
+}
+
+void conn_look(struct conn *conn)
+{
+    if (!conn->untaken || conn_is_taken(conn)) {
+        conn_was_taken(conn);
+    } else {
+        upstream_watch(conn->upstream, conn);
+    }
 }
 
 /* --- asking ----------------------------------------------------------------------------------- */
@@ -74,13 +138,13 @@ static void conn_answered(struct conn *conn)
         upstream->barrier = UPSTREAM_BARRIER_YES;
         log_line(LOG_DEBUG, "upstream %s: connections can be kept",
                  upstream->options->address.text);
-        if (upstream->busy + upstream->kept >= upstream->options->max_workers) {
-            conn_close(conn); /* it would pin a worker that a request meanwhile waits for */
-            return;
+        if (upstream->busy + upstream->kept < upstream->options->max_workers) {
+            conn->ended = 1;
+            conn->kept = 1;
+            conn_release(conn);
+        } else {
+            conn_close(conn); /* requests have all workers meanwhile, and idle it would pin one */
         }
-        conn->ended = 1;
-        conn->kept = 1;
-        conn_release(conn);
     }
 }
 
@@ -155,12 +219,10 @@ static void conn_content(struct conn *conn, const struct fcgi_event *ev, struct 
     if (ev->type == FCGI_END_REQUEST) {
         memcpy(conn->end_body + conn->end_have, ev->data, ev->len);
         conn->end_have = (uint8_t)(conn->end_have + ev->len);
-    } else if (conn->ended || ev->type == FCGI_GET_VALUES_RESULT) {
-        return; /* output after END_REQUEST (fact 10) */
-    } else if (ev->type == FCGI_STDOUT) {
-        response_stdout(conn->request, ev->data, ev->len, down);
-    } else {
+    } else if (ev->type == FCGI_STDERR) {
         response_stderr(conn->request, ev->data, ev->len, down);
+    } else if (ev->type == FCGI_STDOUT && !conn->ended) { /* else output of fact 10 */
+        response_stdout(conn->request, ev->data, ev->len, down);
     }
 }
 
@@ -168,9 +230,11 @@ static void conn_on_barrier(struct conn *conn)
 {
     if (conn->asking > 0) {
         conn_answered(conn);
-    } else if (conn->front) {
-        conn->front = 0;
-        request_acknowledged(conn->request);
+    } else if (conn->front > 0) {
+        conn->front--;
+        if (conn->front == 0) {
+            conn_look(conn);
+        }
     } else {
         conn->behind = 0;
         request_conn_free(conn->request);
@@ -195,6 +259,8 @@ static void conn_event(struct conn *conn, const struct fcgi_event *ev, struct ga
     case FCGI_EV_RECORD:
         if (!conn_expects(conn, ev)) {
             conn_malformed(conn, ev, down);
+        } else if (ev->id != FCGI_NULL_REQUEST_ID && conn->untaken && conn->front == 0) {
+            conn_was_taken(conn);
         }
         break;
     case FCGI_EV_CONTENT:
@@ -211,11 +277,13 @@ static void conn_event(struct conn *conn, const struct fcgi_event *ev, struct ga
     }
 }
 
-/* What arrived is worked through: hand it on, and stop reading if the client is slow. */
+/* What arrived is worked through: hand it on, and stop reading if the client is slow; but not while
+ * only its end is held back, for the deferred work must not wait for a client. */
 static void conn_flush(struct conn *conn, struct gather *down)
 {
     struct client *client = conn->request->client;
-    if (client != NULL && client_flush(client, down) == 0 && client->stream.pending > 0) {
+    if (client != NULL && client_flush(client, down) == 0 && client->stream.pending > 0 &&
+        conn->request->state == REQUEST_RUNNING) {
         conn_pause(conn);
     }
 }
@@ -251,12 +319,29 @@ static void conn_on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
     *buf = uv_buf_init((char *)conn->upstream->pool->proxy->scratch, PROXY_SCRATCH);
 }
 
+/* libuv says EOF, without having asked, when the peer's end was there with its last bytes. */
+static int conn_was_reset(const struct conn *conn, ssize_t nread)
+{
+    int fd;
+    int error = 0;
+    socklen_t len = sizeof(error);
+    return nread == UV_ECONNRESET ||
+           (nread == UV_EOF && uv_fileno(&conn->stream.io.handle, &fd) == 0 &&
+            getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) == 0 && error == ECONNRESET);
+}
+
 static void conn_on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf)
 {
     struct conn *conn = stream->data;
     char why[128];
 
-    if (nread > 0) {
+    if (nread < 0 && !conn_was_reset(conn, nread)) {
+        conn->untaken = 0; /* it closed with nothing left unread */
+    }
+    if (nread > 0 && conn->idle) {
+        conn_lost(conn,
+                  "sent what nobody asked for"); /* however little: no reader knows it later */
+    } else if (nread > 0) {
         conn_read(conn, (const uint8_t *)buf->base, (size_t)nread);
     } else if (nread == UV_EOF) {
         conn_lost(conn, "closed the connection");
@@ -350,6 +435,16 @@ static int conn_connect_unix(struct conn *conn, const struct address *address)
     return conn_start(conn);
 }
 
+/* A host that does not answer at all is given up after 7 s, not after the kernel's two minutes. */
+static void conn_bound_connect(struct conn *conn)
+{
+    int fd;
+    int retries = 2;
+    if (uv_fileno(&conn->stream.io.handle, &fd) == 0) {
+        setsockopt(fd, IPPROTO_TCP, TCP_SYNCNT, &retries, sizeof(retries));
+    }
+}
+
 static int conn_connect(struct upstream *upstream, struct conn **out)
 {
     const struct address *address = &upstream->options->address;
@@ -370,6 +465,9 @@ static int conn_connect(struct upstream *upstream, struct conn **out)
         uv_tcp_keepalive(&conn->stream.io.tcp, 1, STREAM_TCP_KEEPALIVE);
         rc = uv_tcp_connect(&conn->connect, &conn->stream.io.tcp,
                             (const struct sockaddr *)&address->sa, conn_on_connected);
+        if (rc == 0) {
+            conn_bound_connect(conn);
+        }
     }
     if (rc != 0) {
         conn_close(conn);

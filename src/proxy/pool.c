@@ -198,6 +198,7 @@ static int pool_dispatch_one(struct pool *pool, struct request *request)
     }
     struct upstream *upstream = pool_pick(pool, candidates & ~pool->full);
     if (upstream == NULL) {
+        request->tried = 0; /* by the time it is its turn again, one of them may be back */
         return 0;
     }
     pool_take_slot(pool, request, upstream);
@@ -241,18 +242,21 @@ static void pool_on_queue_timer(uv_timer_t *timer)
     pool_arm_queue_timer(pool);
 }
 
-/* One timer for all: it is armed for the request whose time is up first. A request that leaves
- * earlier lets it fire for nothing, which is cheaper than to stop it each time. */
+/* One timer for all: it is armed for the request whose time is up first, which may be the newest,
+ * for each class has a timeout of its own. A request that leaves earlier lets it fire for nothing,
+ * which is cheaper than to stop it each time. */
 static void pool_arm_queue_timer(struct pool *pool)
 {
     uint64_t deadline;
     uint64_t now = uv_hrtime();
-    if (uv_is_active((uv_handle_t *)&pool->queue_timer) ||
-        queue_oldest(&pool->queue, &deadline) == NULL) {
+    if (queue_oldest(&pool->queue, &deadline) == NULL) {
         return;
     }
     uint64_t ms = deadline > now ? (deadline - now) / 1000000 + 1 : 0;
-    uv_timer_start(&pool->queue_timer, pool_on_queue_timer, ms, 0);
+    if (!uv_is_active((uv_handle_t *)&pool->queue_timer) ||
+        uv_timer_get_due_in(&pool->queue_timer) > ms) {
+        uv_timer_start(&pool->queue_timer, pool_on_queue_timer, ms, 0);
+    }
 }
 
 /* Said once for each name would need a list of names that peers make; said once says enough. */
@@ -275,14 +279,18 @@ static struct queue_class *pool_class(struct pool *pool, const struct request *r
 
 void pool_submit(struct pool *pool, struct request *request)
 {
-    request->class = pool_class(pool, request);
+    struct queue_class *class = pool_class(pool, request);
+    uint64_t id = request->id;
+    request->class = class;
     DL_APPEND(pool->requests, request);
     queue_push(&pool->queue, request, 0);
     pool_dispatch(pool);
-    /* Only if nothing was dispatched is the queue longer than before; then the request is there. */
-    if (pool->queue.waiting > pool->options->queue_max) {
+    /* If it was dispatched it may be gone by now; otherwise it is the last of its class. Looked at,
+     * because requests that came back after a loss can make the queue longer than its maximum. */
+    const struct request *last = class->waiting != NULL ? class->waiting->queue_prev : NULL;
+    if (pool->queue.waiting > pool->options->queue_max && last != NULL && last->id == id) {
         log_line(LOG_WARNING, "request %llu: the queue is full, queue.max %u; answered 503",
-                 (unsigned long long)request->id, pool->options->queue_max);
+                 (unsigned long long)id, pool->options->queue_max);
         request_refuse(request, 503, "All workers are busy.", 1, OUTCOME_QUEUE_FULL);
     }
 }

@@ -99,7 +99,7 @@ int request_takes_body(const struct request *request)
         return 0;
     }
     /* A barrier in front of a body is waited for: what has not gone can be sent again. */
-    return request->head_sent ? !request->conn->front
+    return request->head_sent ? !conn_in_front(request->conn)
                               : request->upstream->barrier != UPSTREAM_BARRIER_YES;
 }
 
@@ -113,12 +113,13 @@ static void request_put_head(struct request *request, struct gather *up)
             request->stdin_done && request->body == 0 &&
             (request->head.content_length == HEAD_LENGTH_NONE || request->head.content_length == 0);
         conn->behind = conn->kept;
-        conn->front = !(conn->kept && request->head.is_safe);
+        /* Without side effects it may be sent again once more anyway; the next loss must be one
+         * that proves that it was not run, and those come in numbers when php-fpm restarts. */
+        if (!conn->kept || !request->head.is_safe || request->tries > 0) {
+            conn_put_front(conn, up);
+        }
     }
     head_keep_conn(&request->head, conn->kept);
-    if (conn->front) {
-        conn_put_barrier(up);
-    }
     gather_bytes(up, request->head.records.data, request->head.records.len);
     request->head_sent = 1;
 }
@@ -142,7 +143,7 @@ void request_flush(struct request *request, struct gather *up)
 {
     struct conn *conn = request->conn;
     request_aim(request, up);
-    if (request->stdin_done && !request->stdin_sent) {
+    if (request->stdin_done && !request->stdin_sent && !conn_in_front(conn)) {
         gather_record(up, FCGI_STDIN, FCGI_UPSTREAM_ID, NULL, 0);
         request->stdin_sent = 1;
         if (conn->kept) {
@@ -158,9 +159,18 @@ void request_flush(struct request *request, struct gather *up)
 
 /* --- the end ---------------------------------------------------------------------------------- */
 
-static double request_ms(uint64_t from, uint64_t to)
+/* Milliseconds with three places, from uv_hrtime() to uv_hrtime(). In whole numbers, for each
+ * request writes three of them. */
+struct ms_text {
+    char text[24];
+};
+
+static struct ms_text request_ms(uint64_t from, uint64_t to)
 {
-    return from != 0 && to > from ? (double)(to - from) / 1e6 : 0;
+    struct ms_text out;
+    unsigned long long us = from != 0 && to > from ? (to - from + 500) / 1000 : 0;
+    snprintf(out.text, sizeof(out.text), "%llu.%03llu", us / 1000, us % 1000);
+    return out;
 }
 
 /* The one line that each request leaves in the log. What there was none of is "-". */
@@ -183,7 +193,7 @@ static void request_log(const struct request *request, enum outcome outcome)
         snprintf(status, sizeof(status), "%d", request->status);
     }
     if (request->deferred != 0) {
-        snprintf(deferred, sizeof(deferred), "%.3f", request_ms(request->deferred, now));
+        snprintf(deferred, sizeof(deferred), "%s", request_ms(request->deferred, now).text);
     }
     if (deferral->pid != 0) {
         snprintf(pid, sizeof(pid), "%lld", deferral->pid);
@@ -191,12 +201,12 @@ static void request_log(const struct request *request, enum outcome outcome)
     log_escape_word(method, sizeof(method), request->head.method.data, request->head.method.len);
     log_escape(uri, sizeof(uri), request->head.uri.data, request->head.uri.len);
     log_line(LOG_NOTICE,
-             "request=%llu method=%s uri=\"%s\" status=%s queue_ms=%.3f response_ms=%.3f "
+             "request=%llu method=%s uri=\"%s\" status=%s queue_ms=%s response_ms=%s "
              "deferred_ms=%s done=%zu failed=%zu skipped=%zu outcome=%s pid=%s",
              (unsigned long long)request->id, method[0] != '\0' ? method : "-", uri, status,
-             request_ms(request->submitted, dispatched), request_ms(request->submitted, answered),
-             deferred, deferral->done, deferral->failed, deferral->skipped, outcome_name(outcome),
-             pid);
+             request_ms(request->submitted, dispatched).text,
+             request_ms(request->submitted, answered).text, deferred, deferral->done,
+             deferral->failed, deferral->skipped, outcome_name(outcome), pid);
 }
 
 /* The last step of each way: logs the request's line, gives its slot back, frees it. */
@@ -224,19 +234,6 @@ static void request_close(struct request *request, enum outcome outcome)
     buf_free(&request->held);
     free(request);
     pool_dispatch(pool);
-}
-
-void request_cancel(struct request *request, const char *why)
-{
-    log_line(LOG_DEBUG, "request %llu: cancelled, %s", (unsigned long long)request->id, why);
-    request->client = NULL;
-    if (request->state == REQUEST_HELD) {
-        pool_unhold(request->pool, request);
-        buf_free(&request->held);
-        request_set_state(request, REQUEST_DEFERRED);
-        return; /* its callbacks finish */
-    }
-    request_close(request, OUTCOME_CLIENT_GONE);
 }
 
 void request_refuse(struct request *request, int status, const char *text, unsigned retry_after,
@@ -321,8 +318,12 @@ void request_connect_failed(struct request *request, int error)
 
 void request_acknowledged(struct request *request)
 {
+    struct gather up;
     if (request->client != NULL && !request->stdin_done) {
         client_request_runs(request->client);
+    } else {
+        gather_init(&up, NULL);
+        request_flush(request, &up);
     }
 }
 
@@ -351,6 +352,19 @@ static void request_shed(struct request *request)
     head_shed(&request->head);
 }
 
+void request_cancel(struct request *request, const char *why)
+{
+    log_line(LOG_DEBUG, "request %llu: cancelled, %s", (unsigned long long)request->id, why);
+    request->client = NULL;
+    if (request->state == REQUEST_HELD) {
+        pool_unhold(request->pool, request);
+        request_set_state(request, REQUEST_DEFERRED);
+        request_shed(request);
+        return; /* its callbacks finish */
+    }
+    request_close(request, OUTCOME_CLIENT_GONE);
+}
+
 /* The response is complete, its END_REQUEST collected: the deferred phase begins. Beyond
  * defer.max_workers the end of the response waits for a place. */
 static void request_begin_phase(struct request *request, struct gather *down)
@@ -359,8 +373,10 @@ static void request_begin_phase(struct request *request, struct gather *down)
     pool_begin_phase(request->pool, request);
     if (!request->placed && gather_take(down, &request->held) == 0) {
         request_set_state(request, REQUEST_HELD);
-        conn_resume(request->conn);
         return;
+    }
+    if (!request->placed) {
+        pool_unhold(request->pool, request); /* no memory to hold it back */
     }
     request_set_state(request, REQUEST_DEFERRED);
     request_answer(request, down);
@@ -495,7 +511,7 @@ static const char *request_repeat_reason(const struct request *request)
     if (request->heard) {
         return NULL;
     }
-    if (conn->front || !request->head_sent) {
+    if (conn_in_front(conn) || !request->head_sent) {
         return request->tries < REQUEST_TRIES_UNRUN ? "it was not run" : NULL;
     }
     return request->head.is_safe && request->body == 0 && request->tries < REQUEST_TRIES_SAFE

@@ -9,22 +9,37 @@
 #define UPSTREAM_BACKOFF_FIRST_MS 100
 #define UPSTREAM_BACKOFF_LAST_MS  10000
 
+/* A worker that has answered a barrier reads on at once, if it gets a processor. */
+#define UPSTREAM_LOOK_MS 1
+
 int upstream_open(struct upstream *upstream, struct pool *pool,
                   const struct upstream_options *options, unsigned index)
 {
     *upstream = (struct upstream){.options = options, .pool = pool, .index = index};
     upstream->barrier = pool->options->keepalive ? UPSTREAM_BARRIER_UNKNOWN : UPSTREAM_BARRIER_NO;
-    upstream->reap.data = upstream;
-    int rc = uv_timer_init(pool->loop, &upstream->reap);
-    if (rc == 0) {
-        uv_unref((uv_handle_t *)&upstream->reap);
+    uv_timer_t *timers[] = {&upstream->reap, &upstream->back, &upstream->look};
+    for (size_t i = 0; i < sizeof(timers) / sizeof(timers[0]); i++) {
+        timers[i]->data = upstream;
+        uv_timer_init(pool->loop, timers[i]);
+        uv_unref((uv_handle_t *)timers[i]);
     }
-    return rc;
+    return 0;
 }
 
 int upstream_is_up(const struct upstream *upstream)
 {
     return upstream->backoff == 0 || uv_hrtime() >= upstream->down_until;
+}
+
+/* The loop's clock may be a little ahead of the one that down_until is of. */
+static void upstream_on_back(uv_timer_t *timer)
+{
+    const struct upstream *upstream = timer->data;
+    if (upstream_is_up(upstream)) {
+        pool_dispatch(upstream->pool);
+    } else {
+        uv_timer_start(timer, upstream_on_back, 1, 0);
+    }
 }
 
 void upstream_failed(struct upstream *upstream, int error)
@@ -37,7 +52,9 @@ void upstream_failed(struct upstream *upstream, int error)
                         : next < UPSTREAM_BACKOFF_LAST_MS ? next
                                                           : UPSTREAM_BACKOFF_LAST_MS;
     upstream->down_until = uv_hrtime() + upstream->backoff * 1000000ULL;
+    uv_timer_start(&upstream->back, upstream_on_back, upstream->backoff, 0);
     if (pool_keeps(upstream->pool)) {
+        upstream_shut(upstream);
         upstream->barrier = UPSTREAM_BARRIER_UNKNOWN; /* another php-fpm may come up */
     }
     log_line(LOG_ERROR,
@@ -98,6 +115,35 @@ struct conn *upstream_take(struct upstream *upstream)
         upstream_lose(upstream, conn);
     }
     return conn;
+}
+
+static void upstream_on_look(uv_timer_t *timer)
+{
+    struct upstream *upstream = timer->data;
+    struct conn *conn = NULL;
+    int count = 0;
+    DL_COUNT(upstream->untaken, conn, count);
+    /* Those that are still not read go to the end of the list, and any may leave it meanwhile. */
+    for (; count > 0 && upstream->untaken != NULL; count--) {
+        conn = upstream->untaken;
+        upstream_unwatch(upstream, conn);
+        conn_look(conn);
+    }
+}
+
+void upstream_watch(struct upstream *upstream, struct conn *conn)
+{
+    DL_APPEND(upstream->untaken, conn);
+    conn->listed = 1;
+    if (!uv_is_active((uv_handle_t *)&upstream->look)) {
+        uv_timer_start(&upstream->look, upstream_on_look, UPSTREAM_LOOK_MS, 0);
+    }
+}
+
+void upstream_unwatch(struct upstream *upstream, struct conn *conn)
+{
+    DL_DELETE(upstream->untaken, conn);
+    conn->listed = 0;
 }
 
 void upstream_lose(struct upstream *upstream, struct conn *conn)

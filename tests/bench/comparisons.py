@@ -43,7 +43,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Sides are pairs of a Way and a measure, by name; the last is the baseline, if there are several."""
+    """Sides are pairs of a Way and a measure, by name; of several, the last is the baseline."""
 
     name: str
     title: str
@@ -60,7 +60,7 @@ class Comparison:
 DIRECT = Way()
 DIRECT_KEPT = Way(keepalive=32)
 PLAIN = Way(deferd=())
-KEPT = Way(deferd=(), keepalive=32)
+KEPT = Way(deferd=(), keepalive=256)
 
 
 def hello(connections, rate, also=(), name=None, title="", backlog=511):
@@ -148,9 +148,9 @@ COMPARISONS = [
         rounds=2,
     ),
     Comparison(
-        "held-8000",
+        "deferred-8000",
         "8,000 deferred phases: deferd's memory",
-        {"deferd": (None, partial(measures.held_phases, count=8000))},
+        {"deferd": (None, partial(measures.deferred_phases, count=8000))},
         (Goal("kib_each", most=6, ratio=False),),
         rounds=2,
     ),

@@ -36,8 +36,9 @@ FORM = b"name=value&" * 20
 
 KINDS = {
     "GET": {"method": "GET"},
+    "GET, with its line in the log": {"method": "GET", "log_level": "notice"},
     "POST": {"method": "POST"},
-    "POST, 220 bytes of body": {"method": "POST", "body": FORM},
+    "POST with 220 bytes of body": {"method": "POST", "body": FORM},
 }
 
 
@@ -58,16 +59,16 @@ class CountedDeferd(Deferd):
             return int(re.search(r"^(?:totals|summary): (\d+)", file.read(), re.MULTILINE)[1])
 
 
-def count(count_, profile, method, body=b""):
+def count(requests, profile, method, body=b"", log_level="warning"):
     """Instructions of a deferd that serves so many requests on one connection."""
     params = {**PARAMS, **({"CONTENT_LENGTH": str(len(body))} if body else {})}
     with Workspace() as workspace:
         fpm = workspace.enter(Fpm(workspace, workers=2, pool={"catch_workers_output": "no"}))
         deferd = workspace.enter(CountedDeferd(
             os.path.join(workspace.directory, "deferd.sock"), fpm.address, max_workers=2,
-            log_level="warning", profile=profile))
+            log_level=log_level, profile=profile))
         with FcgiClient(deferd.address) as client:
-            for _ in range(count_):
+            for _ in range(requests):
                 response = client.request(method, "/hello.php", body, params=params,
                                           script=str(PHP / "hello.php"), keep=True)
                 if response.body != b"hello":
@@ -83,7 +84,7 @@ def main():
         profile = OUT / f"callgrind.{number}"
         short = count(SHORT, profile, **request)
         long = count(LONG, profile, **request)
-        print(f"  {name:<26} {(long - short) / (LONG - SHORT):8.0f}", flush=True)
+        print(f"  {name:<30} {(long - short) / (LONG - SHORT):8.0f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -24,8 +24,9 @@ def requests(site, seconds, path="/hello.php", **options):
 
 
 def paced(site, seconds, path):
-    """About 50 requests a second: if each holds a worker for 100 ms, five are busy."""
-    return requests(site, 2 * seconds, path, connections=2, pause_ms=40)
+    """About 50 requests a second: if each holds a worker for 100 ms, five are busy. It takes its
+    time, or a tail of so few would be a matter of luck."""
+    return requests(site, 3 * seconds, path, connections=2, pause_ms=40)
 
 
 def starving(site, seconds):
@@ -34,7 +35,7 @@ def starving(site, seconds):
 
 
 def beside_flood(site, seconds, flood, flooders):
-    """Plain requests, 100 a second at most, while others want all the workers for their phases.
+    """Plain requests, a hundred a second at most, while others want all workers for their phases.
 
     What is left of the flood afterwards only sleeps, and hinders nobody else.
     """
@@ -96,6 +97,12 @@ def _one_request(client, peer, answer):
     return connection
 
 
+def _kib_each(deferd, before, count):
+    if deferd.sockets() < count:
+        raise AssertionError("deferd does not have them all")
+    return {"kib_each": (deferd.anonymous_kb() - before) / count}
+
+
 def idle_connections(_site, _seconds, count):
     """deferd's memory for each connection of a web server that is idle after a request."""
     with _deferd_before_peer(workers=16) as (deferd, peer), contextlib.ExitStack() as stack:
@@ -103,10 +110,10 @@ def idle_connections(_site, _seconds, count):
         for _ in range(count):
             client = stack.enter_context(FcgiClient(deferd.address))
             _one_request(client, peer, PeerConnection.answer).close()
-        return {"kib_each": (deferd.anonymous_kb() - before) / count}
+        return _kib_each(deferd, before, count)
 
 
-def held_phases(_site, _seconds, count):
+def deferred_phases(_site, _seconds, count):
     """deferd's memory for each deferred phase: two tasks announced, the first under way."""
     def answer(connection):
         connection.answer_and_defer(tasks=["confirm order", "reindex"])
@@ -117,4 +124,4 @@ def held_phases(_site, _seconds, count):
             before = deferd.anonymous_kb()
             for _ in range(count):
                 _one_request(client, peer, answer)
-            return {"kib_each": (deferd.anonymous_kb() - before) / count}
+            return _kib_each(deferd, before, count)

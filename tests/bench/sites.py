@@ -51,8 +51,9 @@ class Site:
 
     def _start(self):
         way, enter = self.way, self._workspace.enter
-        self.fpm = enter(Fpm(self._workspace, workers=way.workers, ini=INI, name=f"{self._name}-fpm",
-                             pool={**POOL, "listen.backlog": way.backlog}))
+        self.fpm = enter(Fpm(
+            self._workspace, workers=way.workers, name=f"{self._name}-fpm", ini=INI,
+            pool={**POOL, "listen.backlog": way.backlog}))
         behind = self.fpm
         if way.deferd is not None:
             listen = os.path.join(self._workspace.make_directory(self._name), "deferd.sock")

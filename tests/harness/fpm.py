@@ -113,6 +113,18 @@ class Fpm(Process):
         lines += [f'php_value[{name}] = "{value}"' for name, value in ini.items()]
         return "\n".join(lines) + "\n"
 
+    def stop(self, timeout=20.0):
+        """SIGQUIT, and the exit status. What runs is finished if `process_control_timeout` gives
+        it the time; with its default, 0, it is killed."""
+        self.signal(signal.SIGQUIT)
+        return self.wait(timeout)
+
+    def reload(self, timeout=20.0):
+        """SIGUSR2: as stop(), and a new start in the same process, which listens all the while."""
+        before = len(self.lines)
+        self.signal(signal.SIGUSR2)
+        self.wait_for_line("ready to handle connections", timeout, after=before)
+
     def workers(self):
         """The workers' pids."""
         return proc.children(self.pid)
@@ -123,6 +135,13 @@ class Fpm(Process):
             raise ValueError(f"{pid} is no worker of php-fpm {self.pid}")
         os.kill(pid, number)
         wait_until(lambda: pid not in self.workers(), what=f"the end of worker {pid}")
+
+    def tell_to_end(self, pid):
+        """SIGQUIT for one worker that waits for a request: it ends when it would wait again."""
+        if pid not in self.workers():
+            raise ValueError(f"{pid} is no worker of php-fpm {self.pid}")
+        wait_until(lambda: proc.sleeping(pid), what=f"worker {pid} asleep")
+        os.kill(pid, signal.SIGQUIT)
 
     def wait_for_workers(self, count=None, timeout=5.0):
         """Waits until the pool has its number of workers (again)."""

@@ -106,6 +106,17 @@ class PeerConnection(Connection):
         self.expect_barrier()
         return self.read_params()
 
+    def read_guarded_request(self):
+        """A request without a body, as deferd sends those that must not be run twice.
+
+        The barrier in front is read and answered; then comes what follows the params.
+        """
+        self.read_guarded_params()
+        self.answer_barrier()
+        self.read_stdin()
+        self.expect_barrier()
+        return self.request
+
     def expect_barrier(self):
         record = self._expect(fcgi.GET_VALUES)
         if record.id != 0 or fcgi.decode_pairs(record.content) != [(b"FCGI_MPXS_CONNS", b"")]:

@@ -11,6 +11,11 @@ def alive(pid):
         return False
 
 
+def sleeping(pid):
+    """True while the process waits for something, such as for bytes to read."""
+    return _stat(pid)[0] == "S"
+
+
 def children(pid):
     """The pids whose parent is pid."""
     return _where(1, pid)

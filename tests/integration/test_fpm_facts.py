@@ -4,7 +4,7 @@ import socket
 
 import pytest
 from harness import Address, DeadlinePassed, FcgiClient, fcgi, wait_until
-from harness.client import encode_request
+from harness.client import encode_request, request_params
 
 
 @pytest.fixture(name="hello")
@@ -81,6 +81,26 @@ def test_client_that_left_goes_unnoticed_until_the_script_writes(
     client.close()
     gate.open()
     wait_for_marks(workspace, "started", "woke", "shutdown")
+
+
+BARRIER = fcgi.record(fcgi.GET_VALUES, 0, fcgi.encode_pairs({"FCGI_MPXS_CONNS": ""}))
+
+
+@pytest.mark.parametrize("barriers", [0, 1, 2])
+def test_worker_that_is_to_end_leaves_a_request_behind_a_barrier(start_fpm, hello, barriers):
+    """It answers the first barrier, then looks whether it is to end; without one it runs the request."""
+    fpm = start_fpm(workers=1, options={"process_control_timeout": "10s"})
+    with FcgiClient(fpm.address) as client:
+        pid = int(client.request(**hello, keep=True).headers["x-pid"])
+        fpm.tell_to_end(pid)
+        params = request_params("POST", script=hello["script"])
+        client.send(BARRIER * barriers + encode_request(params))
+        types = [record.type for record in client.read_records_until_closed()]
+        if barriers == 0:
+            assert types == [fcgi.STDOUT, fcgi.END_REQUEST]
+        else:
+            assert types == [fcgi.GET_VALUES_RESULT]
+            assert client.closed_by == "reset", "the kernel's word that something was left unread"
 
 
 def wait_for_marks(workspace, *expected):

@@ -4,6 +4,8 @@
 answered it, the request behind it was not run.
 """
 
+import time
+
 import pytest
 from harness import Background, fcgi, wait_until
 from harness.peer import BARRIER_ANSWER
@@ -191,6 +193,55 @@ def test_lost_together_with_the_barriers_answer_is_never_sent_again(kept, peer, 
     assert peer.idle()
 
 
+def read_barrier_alone(peer):
+    """As a php-fpm worker that was told to end: it answers the barrier, and looks no further."""
+    connection = peer.accept()
+    record = fcgi.record(fcgi.GET_VALUES, 0, fcgi.encode_pairs([("FCGI_MPXS_CONNS", "")]))
+    assert connection.read_bytes(len(record)) == record
+    connection.answer_barrier()
+    return connection
+
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("body", [b"", b"body"], ids=["no body", "body"])
+def test_request_left_unread_behind_an_answered_barrier_is_sent_again(
+    kept, peer, sender, body, together
+):
+    """deferd knows whether its peer has read it, and sends nothing behind it before."""
+    sender.send_request("POST", "/", body)
+    connection = read_barrier_alone(peer)
+    if not together:
+        connection.wait_read()
+        time.sleep(0.05)  # deferd has every chance to send on, and must not
+    connection.close()
+    again = peer.accept()
+    again.read_guarded_params()
+    again.answer_barrier()
+    assert again.read_stdin() == body
+    again.answer(b"served")
+    again.close()
+    assert sender.read_response().body == b"served"
+    assert_sent_again(kept, UNRUN)
+
+
+def test_request_that_is_read_late_behind_its_barrier(kept, peer, sender):
+    """What follows it is not sent before, and then soon."""
+    sender.send_request("POST", "/", b"body")
+    connection = read_barrier_alone(peer)
+    connection.request.id = 1
+    connection.wait_read()
+    head = connection.read_bytes(8)
+    assert head == fcgi.header(fcgi.BEGIN_REQUEST, 1, 8)
+    time.sleep(0.05)
+    rest = connection.read_bytes()
+    assert rest.endswith(fcgi.record(fcgi.PARAMS)), "something came behind the params"
+    assert connection.read_stdin() == b"body"
+    connection.answer(b"served")
+    connection.close()
+    assert sender.read_response().body == b"served"
+    assert_sent_again(kept, UNRUN, 0)
+
+
 def test_large_body_arrives_whole_after_a_loss(kept, peer, sender):
     body = bytes(range(256)) * 20000
     sending = Background(sender.send_request, "POST", "/", body)
@@ -283,9 +334,12 @@ def test_part_of_a_body_records_header_is_no_body(start_deferd, connect, start_p
 def test_unsafe_method_has_a_barrier_in_front_and_behind(kept, peer, sender, method):
     sender.send_request(method)
     connection = peer.accept()
-    connection.expect_barrier()
-    assert connection.read_kept_request().params["REQUEST_METHOD"] == method
+    connection.read_guarded_params()
+    assert connection.silent(0.05), "sent too early: lost now, none could tell if it was run"
     connection.answer_barrier()
+    assert connection.request.params["REQUEST_METHOD"] == method
+    connection.read_stdin()
+    connection.expect_barrier()
     connection.answer_and_stay(b"served")
     assert sender.read_response().body == b"served"
 
@@ -313,13 +367,10 @@ def test_unsafe_method_without_a_body_lost_before_the_barriers_answer(
 ):
     sender.send_request(method)
     connection = peer.accept()
-    connection.expect_barrier()
-    connection.read_kept_request()
+    connection.read_guarded_params()
     getattr(connection, how)()
     again = peer.accept()
-    again.expect_barrier()
-    again.read_kept_request()
-    again.answer_barrier()
+    again.read_guarded_request()
     again.answer_and_stay(b"served")
     assert sender.read_response().body == b"served"
     assert_sent_again(kept, UNRUN)
@@ -332,9 +383,7 @@ def test_unsafe_method_without_a_body_lost_after_the_barriers_answer(
 ):
     sender.send_request(method)
     connection = peer.accept()
-    connection.expect_barrier()
-    connection.read_kept_request()
-    connection.answer_barrier()
+    connection.read_guarded_request()
     getattr(connection, how)()
     assert len(assert_502(kept, sender, MAYBE_RUN)) == 1
     assert peer.idle()
@@ -351,12 +400,38 @@ def test_safe_method_lost_before_its_first_byte_is_sent_once_more(
     client = connect(deferd)
     client.send_request(method)
     peer.accept_request().close()
-    again = peer.accept_request()
+    again = accept_again(peer, keepalive)
     again.answer(b"served")
     again.half_close()
     response = client.read_response()
     assert (response.status, response.complete) == (200, True)
     assert_sent_again(deferd, SAFE, outcome="unreported" if method == "HEAD" else "answered")
+
+
+def accept_again(peer, keepalive):
+    """A request without a body that was lost once: now it has a barrier in front, if any has."""
+    connection = peer.accept()
+    if keepalive == "yes":
+        connection.read_guarded_request()
+    else:
+        connection.read_request()
+    return connection
+
+
+@pytest.mark.parametrize("method", IS_SAFE)
+def test_safe_method_lost_again_before_the_barriers_answer_is_sent_again(
+    kept, peer, sender, method
+):
+    """php-fpm restarts: one connection after the other is lost, none with a request that was run."""
+    sender.send_request(method)
+    peer.accept_request().close()
+    for _ in range(3):
+        connection = peer.accept()
+        connection.read_guarded_params()
+        connection.close()
+    peer.accept().read_guarded_request()
+    kept.wait_for_cause(UNRUN)
+    assert [cause.text.endswith(UNRUN) for cause in kept.causes] == [False] + [True] * 3
 
 
 @pytest.mark.parametrize("keepalive", ["yes", "no"])
@@ -368,7 +443,7 @@ def test_safe_method_lost_twice_is_502(start_deferd, connect, peer, method, keep
     client = connect(deferd)
     client.send_request(method)
     peer.accept_request().close()
-    peer.accept_request().close()
+    accept_again(peer, keepalive).close()
     causes = assert_502(deferd, client, AGAIN_ALREADY)
     assert [cause.endswith(SAFE) for cause in causes] == [True, False]
     assert peer.idle()
@@ -455,11 +530,7 @@ def test_request_on_a_kept_connection_that_ends_under_it(kept, connect, peer):
         assert not connection.silent(1.0)
         connection.close()
         connection = peer.accept()
-        if method == "POST":
-            connection.expect_barrier()
-        connection.read_kept_request()
-        if method == "POST":
-            connection.answer_barrier()
+        connection.read_guarded_request()
         connection.answer_and_stay(b"served")
         assert client.read_response().body == b"served"
         assert_sent_again(kept, why, uri=f"/{method}")
@@ -474,10 +545,7 @@ def test_request_sent_again_takes_no_other_kept_connection(kept, connect, peer, 
     assert not first.silent(1.0)
     first.close()
     connection = peer.accept()
-    if method == "POST":
-        connection.expect_barrier()
-        connection.answer_barrier()
-    connection.read_kept_request()
+    connection.read_guarded_request()
     connection.answer_and_stay(b"served")
     assert client.read_response().body == b"served"
     second.wait_closed()
@@ -560,7 +628,7 @@ def test_get_cut_at_every_byte_of_its_answer(start_kept, connect, peer):
         cut_at(connection, answer, at)
         if at <= fcgi.HEADER_SIZE:
             again = peer.accept()
-            again.read_kept_request()
+            again.read_guarded_request()
             again.answer(b"served")
             again.close()
         check_cut(deferd, client, at, fcgi.HEADER_SIZE + 1, fcgi.HEADER_SIZE, done, BEGUN)
@@ -626,6 +694,24 @@ def test_get_under_which_a_worker_dies_is_run_again(
     assert (response.body, response.complete) == (b" and the rest", True)
     deferd.wait_for_cause(SAFE)
     assert workspace.lines("marks") == ["waits", "waits", "woke"]
+
+
+@pytest.mark.parametrize("body", [b"", b"body"], ids=["no body", "body"])
+def test_post_to_a_worker_that_is_to_end_is_run_by_another(
+    start_fpm, start_deferd, connect, script, body
+):
+    """Its idle worker was told to end (a reload does so): it answers a barrier all the same."""
+    fpm = start_fpm(workers=2, options={"process_control_timeout": "10s"})
+    deferd = start_deferd(fpm, max_workers=1, log_level="debug",
+                          arguments=["--upstream-idle-timeout", "1h"])
+    deferd.wait_for_line("connections can be kept")
+    pid = int(client_for(connect, deferd, script).headers["x-pid"])
+    deferd.wait_for_request("/hello.php")
+    fpm.tell_to_end(pid)
+    response = connect(deferd).request("POST", "/post", body, script=script("hello.php"))
+    assert (response.status, response.body) == (200, b"hello\n")
+    assert int(response.headers["x-pid"]) != pid
+    deferd.wait_for_cause(UNRUN)
 
 
 def client_for(connect, deferd, script):
