@@ -50,6 +50,10 @@ enum sockets_extra {
     SOCKETS_EXTRA_COUNT,
 };
 
+/* Makes one that listens. Returns 0, or -1 with a sentence in err. */
+int sockets_make(struct listener *listener, const struct socket_spec *spec, char *err,
+                 size_t err_size);
+
 /* Takes over the listening sockets that systemd passes (sd_listen_fds(3)). */
 void sockets_take_systemd(struct sockets *sockets);
 

@@ -93,6 +93,16 @@ static struct upstream_options *config_upstream(struct pool_options *pool, const
     return upstream;
 }
 
+const struct pool_options *config_find_pool(const struct config *config, const char *name)
+{
+    for (unsigned i = 0; i < config->pool_count; i++) {
+        if (strcmp(config->pools[i]->name, name) == 0) {
+            return config->pools[i];
+        }
+    }
+    return NULL;
+}
+
 static struct pool_options *config_pool(struct config *config, const char *name)
 {
     for (unsigned i = 0; i < config->pool_count; i++) {

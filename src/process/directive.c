@@ -317,7 +317,7 @@ const struct directive directives[] = {
      "its file mode, octal"},
     {DIRECTIVE_GLOBAL, "control.readonly.group", &type_text, GLOBAL(readonly_group), 0, 64, "",
      "its group"},
-    {DIRECTIVE_GLOBAL, "stop_dir", &type_path, GLOBAL(stop_dir), 0, 128, "",
+    {DIRECTIVE_GLOBAL, "stop_dir", &type_path, GLOBAL(stop_dir), 0, 89, "",
      "directory for the files that tell deferred phases to stop; if empty, they cannot be told"},
 
     {DIRECTIVE_POOL, "listen", &type_address, POOL(listen), 0, 0, NULL,
@@ -338,6 +338,8 @@ const struct directive directives[] = {
      "keep connections to php-fpm where that is safe"},
     {DIRECTIVE_POOL, "upstream.idle_timeout", &type_time, POOL(idle_timeout), 1, HOUR, "1s",
      "how long a connection to php-fpm is kept unused"},
+    {DIRECTIVE_POOL, "upstream.fpm_pid", &type_path, POOL(fpm_pid), 0, 256, "",
+     "php-fpm's pid file, for deferctl fpm-reload"},
     {DIRECTIVE_POOL, "queue.max", &type_number, POOL(queue_max), 0, 1000000, "1024",
      "requests that may wait for a worker"},
     {DIRECTIVE_POOL, "queue.timeout", &type_time, POOL(queue_timeout), 1, DAY, "30s",

@@ -10,6 +10,7 @@
 #include "deferd/channel.h"
 #include "deferd/child.h"
 #include "deferd/daemon.h"
+#include "deferd/fpm.h"
 #include "deferd/handover.h"
 #include "deferd/log.h"
 #include "deferd/privileges.h"
@@ -192,6 +193,20 @@ static void master_take_over(struct master *master)
     }
 }
 
+/* Only this process may be allowed to signal php-fpm; which one, its own configuration says. */
+static void master_reload_fpm(const struct master *master, const struct child *child,
+                              const char *name)
+{
+    char err[256] = "there is no such pool";
+    const struct pool_options *pool = config_find_pool(&master->config, name);
+    if (pool != NULL && pool->fpm_pid[0] != '\0' &&
+        fpm_signal_reload(pool->fpm_pid, err, sizeof(err)) == 0) {
+        child_tell(child, "done");
+    } else {
+        child_tell(child, "failed %s", err);
+    }
+}
+
 /* A line from a child. */
 static void master_on_line(struct child *child, char *line)
 {
@@ -211,6 +226,8 @@ static void master_on_line(struct child *child, char *line)
         }
     } else if (strcmp(line, "reload") == 0 || strcmp(line, "upgrade") == 0) {
         master_reload(master, child, line[0] == 'u');
+    } else if (strncmp(line, "fpm ", 4) == 0) {
+        master_reload_fpm(master, child, line + 4);
     } else if (strcmp(line, "quit") == 0) {
         child_tell(child, "done");
         master_end(master, master->config.global.shutdown_timeout, "quit");

@@ -109,8 +109,8 @@ static int sockets_owner(const struct socket_spec *spec, uid_t *uid, gid_t *gid,
     return 0;
 }
 
-static int sockets_make(struct listener *listener, const struct socket_spec *spec, char *err,
-                        size_t err_size)
+int sockets_make(struct listener *listener, const struct socket_spec *spec, char *err,
+                 size_t err_size)
 {
     uid_t uid;
     gid_t gid;

@@ -7,6 +7,8 @@
 #include "deferd/worker.h"
 
 #include "deferd/channel.h"
+#include "deferd/control.h"
+#include "deferd/fpm.h"
 #include "deferd/log.h"
 #include "deferd/privileges.h"
 #include "deferd/proxy.h"
@@ -23,7 +25,7 @@
 #include <uv.h>
 
 /* Descriptors for everything but clients and workers. */
-#define WORKER_FILES 32
+#define WORKER_FILES 128
 
 static const int worker_signals[] = {SIGTERM, SIGINT, SIGQUIT, SIGUSR1};
 
@@ -36,6 +38,7 @@ struct worker {
     uv_timer_t cut;     /* bounds a drain */
     struct options *options;
     struct proxy proxy;
+    struct control control;
     struct channel *channel; /* to the master; NULL without one */
     int signalled;           /* a signal has begun the drain, or came during it */
 };
@@ -59,6 +62,7 @@ static void worker_drain(struct worker *worker, const char *why, uint64_t limit)
         log_line(LOG_NOTICE, "%s: no new connections; %u worker slots are busy, and are waited for",
                  why, proxy_busy(&worker->proxy));
         uv_set_process_title("deferd: worker process is ending");
+        control_drain(&worker->control);
         proxy_drain(&worker->proxy);
     }
     if (limit > 0) {
@@ -103,7 +107,49 @@ static void worker_on_line(void *arg, char *line)
         log_reopen();
     } else if (strcmp(line, "ping") == 0) {
         channel_send(worker->channel, "pong");
+    } else if (strcmp(line, "done") == 0) {
+        control_master_answered(&worker->control, NULL);
+    } else if (strncmp(line, "failed ", 7) == 0) {
+        control_master_answered(&worker->control, line + 7);
     }
+}
+
+/* --- control ---------------------------------------------------------------------------------- */
+
+static void worker_on_request_ended(void *arg, const struct request *request, enum outcome outcome)
+{
+    struct worker *worker = arg;
+    control_request_ended(&worker->control, request, outcome);
+}
+
+/* Without a master: what this process can do itself. */
+static int worker_ask_itself(struct worker *worker, const char *what, char *err, size_t err_size)
+{
+    const struct config *config = &worker->options->config;
+    if (strcmp(what, "quit") == 0) {
+        control_master_answered(&worker->control, NULL);
+        worker_drain(worker, "quit", config->global.shutdown_timeout);
+        return 0;
+    }
+    if (strncmp(what, "fpm ", 4) == 0) {
+        char why[256];
+        const struct pool_options *pool = config_find_pool(config, what + 4);
+        int rc = fpm_signal_reload(pool->fpm_pid, why, sizeof(why));
+        control_master_answered(&worker->control, rc == 0 ? NULL : why);
+        return 0;
+    }
+    snprintf(err, err_size, "%.60s: there is no master, for there is no configuration file", what);
+    return -1;
+}
+
+static int worker_on_ask(void *arg, const char *what, char *err, size_t err_size)
+{
+    struct worker *worker = arg;
+    if (worker->channel == NULL) {
+        return worker_ask_itself(worker, what, err, err_size);
+    }
+    channel_send(worker->channel, "%s", what);
+    return 0;
 }
 
 static void worker_on_master_gone(void *arg)
@@ -131,7 +177,7 @@ static void worker_on_prepare(uv_prepare_t *prepare)
 static uint64_t worker_raise_files(unsigned wanted, unsigned max_workers)
 {
     struct rlimit files;
-    uint64_t reserved = WORKER_FILES + max_workers;
+    uint64_t reserved = WORKER_FILES + 2 * (uint64_t)max_workers; /* a connection, a pidfd */
     if (getrlimit(RLIMIT_NOFILE, &files) != 0) {
         return 512;
     }
@@ -182,7 +228,7 @@ static int worker_listener(const struct socket_spec *spec, unsigned i, int under
         return 0;
     }
     if (!under_master) {
-        return address_bind(out, &spec->address, spec->mode, err, err_size);
+        return sockets_make(out, spec, err, err_size);
     }
     out->fd = SOCKETS_FIRST_FD + (int)i;
     if (address_of_socket(&out->address, out->fd) != 0) {
@@ -247,6 +293,10 @@ static int worker_start(struct worker *worker, int under_master, struct listener
         if (privileges_drop(config->global.user, config->global.group, err, err_size) != 0) {
             return -1;
         }
+        worker->proxy.events =
+            (struct proxy_events){.request_ended = worker_on_request_ended, .arg = worker};
+        worker->proxy.stop_dir = config->global.stop_dir;
+        worker->proxy.know_workers = config->global.control[0] != '\0';
         rc = proxy_open(&worker->proxy, &worker->loop, config->pools, config->pool_count);
     }
     if (rc != 0) {
@@ -259,8 +309,19 @@ static int worker_start(struct worker *worker, int under_master, struct listener
 static int worker_listen(struct worker *worker, const struct listener *listeners, char *err,
                          size_t err_size)
 {
-    for (unsigned i = 0; i < worker->options->config.pool_count; i++) {
+    static const unsigned rights[] = {CONTROL_READ | CONTROL_CHANGE, CONTROL_READ};
+    const struct control_events events = {worker_on_ask, worker};
+    unsigned pools = worker->options->config.pool_count;
+    for (unsigned i = 0; i < pools; i++) {
         if (proxy_listen(&worker->proxy, i, &listeners[i], err, err_size) != 0) {
+            return -1;
+        }
+    }
+    control_open(&worker->control, &worker->proxy, &events);
+    listeners += pools + SOCKETS_CONTROL;
+    for (unsigned i = 0; i < CONTROL_SOCKETS; i++) {
+        if (listeners[i].fd >= 0 && control_listen(&worker->control, i, &listeners[i], rights[i],
+                                                   err, err_size) != 0) {
             return -1;
         }
     }
@@ -297,9 +358,11 @@ static void worker_end(struct worker *worker)
     sigset_t set;
     sigfillset(&set);
     sigprocmask(SIG_BLOCK, &set, NULL);
+    control_close(&worker->control);
     uv_walk(&worker->loop, worker_close_handle, NULL);
     uv_run(&worker->loop, UV_RUN_DEFAULT);
     uv_loop_close(&worker->loop);
+    control_free(&worker->control);
     proxy_free(&worker->proxy);
     config_free(&worker->options->config);
 }

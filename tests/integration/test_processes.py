@@ -491,15 +491,15 @@ def test_broken_binary_changes_nothing(start_master, peer, own_binary, content, 
 def test_upgrade_does_not_read_the_file_twice(start_master, peer, own_binary):
     """What the new worker was tested with is what the new master has."""
     master = start_master(peer, binary=own_binary)
-    replace(own_binary)
-    os.kill(master.pid, signal.SIGSTOP)
-    os.kill(master.pid, signal.SIGUSR2)
-    os.kill(master.pid, signal.SIGCONT)
-    wait_until(lambda: len(master.worker_pids()) == 2 or master.has_line("goes on"))
-    master.write_file("this is broken\n")
-    master.wait_for_line("upgrade: master .* goes on", 10)
+    replace(own_binary, f"""#!/bin/sh
+if [ "$1" = --worker ]; then echo broken > {master.file}; fi
+exec {find_binary()} "$@"
+""")
+    master.upgrade()
     assert_works(master, peer)
-    assert master.running
+    assert pathlib.Path(master.file).read_text(encoding="utf-8") == "broken\n"
+    assert "neither a section" in master.reload_fails()
+    assert_works(master, peer)
 
 
 # --- the end -------------------------------------------------------------------------------------
