@@ -18,7 +18,8 @@ struct command_call {
     char *words[COMMAND_WORDS_MAX]; /* the command's name first */
     unsigned count;
     json_t *result; /* what it answers */
-    char why[512];  /* or why it failed */
+    char why[512];  /* or why it failed, */
+    int denied;     /* for lack of rights */
 };
 
 enum command_status {

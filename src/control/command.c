@@ -1,5 +1,6 @@
 #include "deferd/command.h"
 
+#include "deferd/commands.h"
 #include "deferd/fpm_reload.h"
 #include "deferd/log.h"
 #include "deferd/pool.h"
@@ -431,32 +432,17 @@ static enum command_status command_ask(struct command_call *call)
 
 static enum command_status command_help(struct command_call *call);
 
-static const struct command commands[] = {
-    {"status", "", CONTROL_READ, 0, 0, command_status, "the process as a whole"},
-    {"pools", "", CONTROL_READ, 0, 0, command_pools, "the pools, their upstreams and classes"},
-    {"list", "[--all|--running|--stopped|--completed|--failed|--lost]...", CONTROL_READ, 0, 6,
-     command_list, "deferred phases: those that run, or those of the last 1000 that ended so"},
-    {"show", "ID", CONTROL_READ, 1, 1, command_show, "all that is known of one deferred phase"},
-    {"stop", "[--force] ID", CONTROL_CHANGE, 1, 2, command_stop,
-     "have a deferred phase skip what has not started; by force: end its worker"},
-    {"pause", "POOL", CONTROL_CHANGE, 1, 1, command_pause, "have a pool's requests wait"},
-    {"resume", "POOL", CONTROL_CHANGE, 1, 1, command_resume, "let them go on"},
-    {"drain", "POOL", CONTROL_CHANGE, 1, 1, command_drain,
-     "pause, and wait until nothing runs or is deferred"},
-    {"reload", "", CONTROL_CHANGE, 0, 0, command_ask, "read the configuration again"},
-    {"upgrade", "", CONTROL_CHANGE, 0, 0, command_ask, "go on as the binary that is installed now"},
-    {"fpm-reload", "[POOL]", CONTROL_CHANGE, 0, 1, command_fpm_reload,
-     "reload php-fpm while requests wait"},
-    {"quit", "", CONTROL_CHANGE, 0, 0, command_ask, "end when all requests have"},
-    {"help", "", CONTROL_READ, 0, 0, command_help, "this list"},
-};
+#define COMMAND_ROW(name, function, arguments, right, min, max, help)                              \
+    {name, arguments, CONTROL_##right, min, max, command_##function, help},
 
-#define COMMANDS (sizeof(commands) / sizeof(commands[0]))
+static const struct command commands[] = {COMMANDS(COMMAND_ROW)};
+
+#define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
 
 static enum command_status command_help(struct command_call *call)
 {
     json_t *list = json_array();
-    for (size_t i = 0; i < COMMANDS; i++) {
+    for (size_t i = 0; i < COMMAND_COUNT; i++) {
         json_t *json = json_object();
         json_object_set_new(json, "name", json_string(commands[i].name));
         json_object_set_new(json, "arguments", json_string(commands[i].arguments));
@@ -487,12 +473,13 @@ enum command_status command_run(struct command_call *call, char *line, unsigned 
     if (command_split(call, line) != 0 || call->count == 0) {
         return command_failed(call, "a line is a command with its arguments; see help");
     }
-    for (size_t i = 0; i < COMMANDS; i++) {
+    for (size_t i = 0; i < COMMAND_COUNT; i++) {
         const struct command *command = &commands[i];
         if (strcmp(command->name, call->words[0]) != 0) {
             continue;
         }
         if ((command->rights & rights) == 0) {
+            call->denied = 1;
             return command_failed(call, "%s: not allowed on this socket", command->name);
         }
         if (call->count - 1 < command->min || call->count - 1 > command->max) {

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 #include <utlist.h>
@@ -42,7 +43,8 @@ struct control_client {
     uint64_t active_at; /* uv_now(); when it read or wrote something */
     int waiting;        /* its command is under way */
     int reading;
-    int last; /* close when the answer is written */
+    int last; /* the answer is its last */
+    int over; /* that was written; what still comes is dropped until the client's end */
 };
 
 static void control_pump(struct control *control);
@@ -87,6 +89,9 @@ static void control_on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *
         control_close_client(client);
         return;
     }
+    if (client->over) {
+        return;
+    }
     client->have += (size_t)nread;
     client->active_at = uv_now(stream->loop);
     control_pump(client->control);
@@ -95,7 +100,7 @@ static void control_on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *
 /* Reads while there is room; also while a command is under way, to see the client's end. */
 static void control_update_reading(struct control_client *client)
 {
-    int reading = client->have < sizeof(client->input) && client->answer == NULL;
+    int reading = client->have < sizeof(client->input) && (client->answer == NULL || client->over);
     if (reading && !client->reading) {
         uv_read_start((uv_stream_t *)&client->pipe, control_on_alloc, control_on_read);
     } else if (!reading && client->reading) {
@@ -106,6 +111,20 @@ static void control_update_reading(struct control_client *client)
 
 /* --- answers ---------------------------------------------------------------------------------- */
 
+/* To close while something lies unread would destroy the answer on its way. */
+static void control_linger(struct control_client *client)
+{
+    int fd;
+    client->over = 1;
+    client->have = 0;
+    if (client->control->draining || uv_fileno((uv_handle_t *)&client->pipe, &fd) != 0 ||
+        shutdown(fd, SHUT_WR) != 0) {
+        control_close_client(client);
+        return;
+    }
+    control_update_reading(client);
+}
+
 static void control_on_written(uv_write_t *write, int status)
 {
     struct control_client *client = write->handle->data;
@@ -115,8 +134,12 @@ static void control_on_written(uv_write_t *write, int status)
     free(client->answer);
     client->answer = NULL;
     client->active_at = uv_now(client->control->loop);
-    if (status < 0 || client->last) {
+    if (status < 0) {
         control_close_client(client);
+        return;
+    }
+    if (client->last) {
+        control_linger(client);
         return;
     }
     control_update_reading(client);
@@ -146,7 +169,8 @@ static void control_send(struct control_client *client, char *text)
     control_update_reading(client);
 }
 
-void control_answer(struct control_client *client, json_t *result, const char *why)
+static void control_answer_as(struct control_client *client, json_t *result, const char *why,
+                              int denied)
 {
     json_t *answer = json_object();
     json_object_set_new(answer, "ok", json_boolean(result != NULL));
@@ -154,10 +178,16 @@ void control_answer(struct control_client *client, json_t *result, const char *w
         json_object_set_new(answer, "result", result);
     } else {
         json_object_set_new(answer, "error", phase_text(why, strlen(why)));
+        json_object_set_new(answer, "denied", json_boolean(denied));
     }
     char *text = json_dumps(answer, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(15));
     json_decref(answer);
     control_send(client, text);
+}
+
+void control_answer(struct control_client *client, json_t *result, const char *why)
+{
+    control_answer_as(client, result, why, 0);
 }
 
 static void control_refuse(struct control_client *client, const char *why)
@@ -178,7 +208,7 @@ static void control_run(struct control_client *client, char *line)
         control_answer(client, call.result, "no memory");
         break;
     case COMMAND_FAILED:
-        control_answer(client, NULL, call.why);
+        control_answer_as(client, NULL, call.why, call.denied);
         break;
     case COMMAND_LATER:
         break;
@@ -208,7 +238,7 @@ static int control_serve_one(struct control *control)
     char line[CONTROL_LINE_MAX];
     DL_FOREACH_SAFE(control->clients, client, next)
     {
-        if (client->waiting || client->answer != NULL) {
+        if (client->waiting || client->over || client->answer != NULL) {
             continue;
         }
         int taken = control_take_line(client, line);
@@ -313,7 +343,8 @@ static void control_on_reap(uv_timer_t *timer)
     uint64_t now = uv_now(timer->loop);
     DL_FOREACH_SAFE(control->clients, client, next)
     {
-        uint64_t limit = client->answer != NULL ? CONTROL_SLOW_MS : CONTROL_SILENT_MS;
+        uint64_t limit =
+            client->answer != NULL || client->over ? CONTROL_SLOW_MS : CONTROL_SILENT_MS;
         if (client->waiting || (client->answer != NULL && control_makes_progress(client))) {
             client->active_at = now;
         } else if (now - client->active_at >= limit) {
@@ -349,7 +380,9 @@ static void control_on_connection(uv_stream_t *stream, int status)
         uv_timer_start(&control->reap, control_on_reap, CONTROL_REAP_MS, CONTROL_REAP_MS);
         uv_unref((uv_handle_t *)&control->reap);
     }
-    if (control->client_count > CONTROL_CLIENTS_MAX) {
+    if (control->client_count > 2 * CONTROL_CLIENTS_MAX) {
+        control_close_client(client); /* not even a word for them: each holds a descriptor */
+    } else if (control->client_count > CONTROL_CLIENTS_MAX) {
         control_refuse(client, "too many clients of the control socket; try again");
     } else {
         control_update_reading(client);
@@ -427,6 +460,7 @@ void control_drain(struct control *control)
 {
     struct control_client *client = NULL;
     struct control_client *next = NULL;
+    control->draining = 1;
     control_close_sockets(control);
     fpm_reload_cancel(control, "deferd is ending, or reloading");
     DL_FOREACH_SAFE(control->clients, client, next)

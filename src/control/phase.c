@@ -111,9 +111,28 @@ const char *phase_state(const struct phase *phase)
 
 /* --- as JSON ---------------------------------------------------------------------------------- */
 
+/* How many bytes at the end are the beginning of a character that was cut: 0 to 3. */
+static size_t phase_torn(const unsigned char *bytes, size_t len)
+{
+    for (size_t cut = 1; cut <= 3 && cut <= len; cut++) {
+        unsigned char c = bytes[len - cut];
+        if (c >= 0xc2) {
+            size_t whole = c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : 2;
+            return c <= 0xf4 && cut < whole ? cut : 0;
+        }
+        if (c < 0x80) {
+            return 0;
+        }
+    }
+    return 0;
+}
+
 json_t *phase_text(const void *data, size_t len)
 {
     json_t *text = json_stringn(data, len);
+    if (text == NULL) {
+        text = json_stringn(data, len - phase_torn(data, len));
+    }
     if (text == NULL) {
         char escaped[4 * 1024 + 1];
         text = json_string(log_escape(escaped, sizeof(escaped), data, len));

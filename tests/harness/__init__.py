@@ -9,6 +9,7 @@ is gone when its `with` block ends, also when the block fails.
 from .address import Address
 from .background import Background
 from .client import FcgiClient, Response
+from .control import CommandFailed, Control, control, deferctl
 from .daemon import Deferd
 from .fpm import Fpm
 from .gate import Gate
@@ -21,6 +22,8 @@ from .workspace import Workspace
 __all__ = [
     "Address",
     "Background",
+    "CommandFailed",
+    "Control",
     "DeadlinePassed",
     "Deferd",
     "FcgiClient",
@@ -31,5 +34,7 @@ __all__ = [
     "Nginx",
     "Response",
     "Workspace",
+    "control",
+    "deferctl",
     "wait_until",
 ]
