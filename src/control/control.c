@@ -48,6 +48,7 @@ struct control_client {
 };
 
 static void control_pump(struct control *control);
+static void control_update_reading(struct control_client *client);
 
 /* --- clients ---------------------------------------------------------------------------------- */
 
@@ -94,6 +95,7 @@ static void control_on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *
     }
     client->have += (size_t)nread;
     client->active_at = uv_now(stream->loop);
+    control_update_reading(client);
     control_pump(client->control);
 }
 
@@ -227,6 +229,7 @@ static int control_take_line(struct control_client *client, char *line)
     line[len] = '\0';
     client->have -= len + 1;
     memmove(client->input, lf + 1, client->have);
+    control_update_reading(client);
     return strlen(line) == len ? 1 : -1;
 }
 
