@@ -24,12 +24,18 @@ endif
 
 SRC  := $(wildcard src/*/*.c)
 OBJ  := $(SRC:%.c=$(BUILD)/%.o)
-CORE := $(filter-out $(BUILD)/src/process/main.o,$(OBJ))
+CTL  := $(filter $(BUILD)/src/ctl/%,$(OBJ))
+MAIN := $(BUILD)/src/process/main.o $(BUILD)/src/ctl/main.o
+CORE := $(filter-out $(MAIN),$(OBJ))
 
 .PHONY: all
-all: $(BUILD)/deferd ## build build/deferd
+all: $(BUILD)/deferd $(BUILD)/deferctl ## build build/deferd and build/deferctl
 
-$(BUILD)/deferd: $(OBJ)
+$(BUILD)/deferd: $(filter-out $(CTL),$(OBJ))
+	@echo "  link $@"
+	@$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+$(BUILD)/deferctl: $(filter-out $(BUILD)/src/process/main.o,$(OBJ))
 	@echo "  link $@"
 	@$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
@@ -99,7 +105,7 @@ fuzz: $(FUZZ) ## run each fuzzer for FUZZ_TIME seconds (needs clang)
 	@set -e; for fuzz in $(FUZZ); do \
 	    echo "$$fuzz"; ./$$fuzz -max_total_time=$(FUZZ_TIME) -artifact_prefix=$(BUILD)/; done
 
-$(BUILD)/tests/fuzz/%: tests/fuzz/%.c $(filter-out src/process/main.c,$(SRC))
+$(BUILD)/tests/fuzz/%: tests/fuzz/%.c $(filter-out src/process/main.c src/ctl/main.c,$(SRC))
 	@mkdir -p $(@D)
 	@echo "  cc   $<"
 	@clang $(CPPFLAGS) -O1 -g -std=c17 -D_GNU_SOURCE \
@@ -150,8 +156,13 @@ deps: ## install what is missing, with apt-get
 .PHONY: install
 install: all ## install under PREFIX (/usr/local), below DESTDIR
 	install -D -m 755 $(BUILD)/deferd $(DESTDIR)$(PREFIX)/sbin/deferd
+	install -D -m 755 $(BUILD)/deferctl $(DESTDIR)$(PREFIX)/bin/deferctl
 	install -D -m 644 docs/man/deferd.8 $(DESTDIR)$(PREFIX)/share/man/man8/deferd.8
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/deferd README.md LICENSE docs/protocol.md
+	install -D -m 644 docs/man/deferctl.1 $(DESTDIR)$(PREFIX)/share/man/man1/deferctl.1
+	install -D -m 644 docs/completion/deferctl.bash \
+	    $(DESTDIR)$(PREFIX)/share/bash-completion/completions/deferctl
+	install -D -m 644 docs/completion/_deferctl $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_deferctl
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/deferd README.md LICENSE docs/protocol.md docs/control.md
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/deferd/nginx nginx/*.conf
 
 .PHONY: clean

@@ -24,6 +24,13 @@ struct global_options {
     int daemonize;
     char user[64]; /* names; empty: stays who it is */
     char group[64];
+    char control[108]; /* paths of the control sockets, or empty */
+    mode_t control_mode;
+    char control_group[64];
+    char readonly[108];
+    mode_t readonly_mode;
+    char readonly_group[64];
+    char stop_dir[89]; /* a path, or empty: deferred phases cannot be asked to stop */
 };
 
 struct config {
@@ -43,6 +50,9 @@ void config_load(struct config *config, const char *path);
  * begins with, such as a flag. */
 void config_set(struct config *config, const char *where, const char *section, const char *name,
                 const char *value);
+
+/* The pool of this name, or NULL. */
+const struct pool_options *config_find_pool(const struct config *config, const char *name);
 
 /* After all is set: looks for what is missing or does not fit together, and fills in what depends
  * on other directives. Returns 0 if there are no errors at all, else -1. */

@@ -10,11 +10,18 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdint.h>
 
 /* Tasks kept by name, and the longest name, in bytes: an application that registers more is still
  * counted, but the further tasks have no names. */
 #define DEFERRAL_TASKS_MAX 512
 #define DEFERRAL_NAME_MAX  128
+
+/* The longest text of a task's progress, the longest error, and how much of both one phase keeps;
+ * what is beyond is not kept. */
+#define DEFERRAL_TEXT_MAX   256
+#define DEFERRAL_ERROR_MAX  512
+#define DEFERRAL_DETAIL_MAX 16384
 
 enum task_state {
     TASK_WAITING,
@@ -26,7 +33,12 @@ enum task_state {
 
 struct task {
     enum task_state state;
-    char name[]; /* terminated; cut at DEFERRAL_NAME_MAX */
+    float ratio;      /* of its progress, 0 to 1; below 0 if it told none */
+    uint64_t started; /* events.now of its start, 0 before */
+    double ms;        /* how long it took, as it said; 0 before its end */
+    char *text;       /* owned; of its progress, or why it was skipped; NULL if there is none */
+    char *error;      /* owned; NULL if there is none */
+    char name[];      /* terminated; cut at DEFERRAL_NAME_MAX */
 };
 
 struct deferral {
@@ -39,9 +51,11 @@ struct deferral {
     size_t skipped;
     size_t nameless; /* tasks without a name that ended */
     size_t stray;    /* lines that are no report */
+    size_t detail;   /* bytes of texts and errors that are kept */
     long long pid;   /* the worker's, 0 if unknown */
     int reported;    /* any report came */
     int any_fail;    /* a fail came, also for a task that was never announced */
+    int any_stopped; /* a task was skipped because the phase was to stop */
     int ended;       /* the last report was end */
 };
 
@@ -51,6 +65,7 @@ struct deferral_events {
     void (*stray)(void *arg, const char *line, size_t len);
     void (*failed)(void *arg, const char *task, const char *error);
     void *arg;
+    uint64_t now; /* milliseconds; when this input came */
 };
 
 /* Output of the application behind the marker, in pieces of any size. */

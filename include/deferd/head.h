@@ -25,6 +25,7 @@ struct head {
     struct slice method; /* in records, as are uri and class_name; the last of a name counts */
     struct slice uri;
     struct slice class_name;  /* DEFERD_CLASS */
+    const char *stop;         /* borrowed until head_end; what DEFERD_STOP is to be, or NULL */
     long long content_length; /* HEAD_LENGTH_NONE, or HEAD_LENGTH_ODD if it is no number */
     uint8_t is_head;          /* HEAD */
     uint8_t is_safe;          /* GET, HEAD, OPTIONS: without side effects (RFC 9110, 9.2.1) */
@@ -34,7 +35,11 @@ struct head {
 /* Content of PARAMS records. Returns 0; UV_E2BIG if it is more than max bytes in all; UV_ENOMEM. */
 int head_add(struct head *head, const uint8_t *data, size_t len, size_t max);
 
-/* The params are complete; DEFERD_TOKEN goes behind them. Returns 0; UV_EINVAL if they are
+/* The longest path that goes as DEFERD_STOP. */
+#define HEAD_STOP_MAX 127
+
+/* The params are complete; DEFERD_STOP goes behind them, if it is wanted and fits into the last of
+ * their records, and DEFERD_TOKEN in a record of its own. Returns 0; UV_EINVAL if they are
  * malformed; UV_E2BIG if one of them is too long for any record; UV_ENOMEM. */
 int head_end(struct head *head, const char *token);
 

@@ -42,6 +42,7 @@ struct pool_options {
     uint64_t defer_timeout;         /* how long one may take; 0: for ever */
     uint64_t idle_timeout;          /* how long a connection is kept unused */
     int keepalive;                  /* keep connections at all */
+    char fpm_pid[256];              /* path of php-fpm's pid file, or empty */
 };
 
 struct pool {
@@ -66,6 +67,7 @@ struct pool {
     uv_timer_t defer_timer;     /* for the phase whose time is up first */
     uv_timer_t expire;          /* bounds the wait for half requests while draining */
     unsigned retry_ms;          /* retry's delay, 0 when no backlog was full the last time */
+    int paused;                 /* nothing is dispatched; requests wait */
     int class_said;             /* a DEFERD_CLASS that is none was logged */
     int dispatching;            /* a dispatch is under way further up the stack */
 };
@@ -96,6 +98,14 @@ void pool_forget(struct pool *pool, struct request *request);
 
 /* Gives free slots to those that wait. */
 void pool_dispatch(struct pool *pool);
+
+/* Holds all requests back in the queue, and lets them go again. What runs goes on. A pool that is
+ * drained is not paused. */
+void pool_pause(struct pool *pool);
+void pool_resume(struct pool *pool);
+
+/* Closes the connections to php-fpm that serve no request, which pin its workers. */
+void pool_shut_idle(struct pool *pool);
 
 /* A request's deferred phase begins: sets its placed if there is a place, and otherwise has it
  * wait for one. */

@@ -30,11 +30,13 @@ struct proxy {
     uint64_t client_count; /* connections of web servers */
     uint64_t max_conns;    /* how many of them there may be; GET_VALUES tells it */
     int draining;          /* no new connections; those that are idle close */
+    const char *stop_dir;  /* borrowed; where stop files are made, empty or NULL for none */
+    int know_workers;      /* take a pidfd of each deferred phase's worker */
     uint8_t *scratch;      /* owned, PROXY_SCRATCH bytes */
 };
 
 /* Makes a pool of each of these options, which stay the caller's. *proxy is zeroed but for
- * max_conns and events. Nothing listens yet. Returns 0 or UV_E…; after an error too proxy_free is
+ * max_conns, stop_dir, know_workers and events. Nothing listens yet. Returns 0 or UV_E…; after an error too proxy_free is
  * due. */
 int proxy_open(struct proxy *proxy, uv_loop_t *loop, struct pool_options *const *options,
                unsigned count);

@@ -65,6 +65,10 @@ struct request {
     struct marker marker;
     struct deferral deferral;
 
+    char stop_key[17]; /* the random part of its stop file's name, empty without one */
+    uint8_t stop;      /* enum stop_state */
+    int pidfd;         /* of its worker, taken at the begin report; 0 without one */
+
     uint64_t submitted;  /* uv_hrtime() when the params were complete, */
     uint64_t dispatched; /* when it got its slot, */
     uint64_t answered;   /* when the client got END_REQUEST, */
@@ -101,6 +105,9 @@ int request_dispatch(struct request *request);
 
 /* Too many phases were under way; now there is a place. */
 void request_place(struct request *request);
+
+/* Is it in its deferred phase? */
+int request_in_phase(const struct request *request);
 
 /* Its time in the queue, or in the deferred phase, is up. Frees it. */
 void request_queue_timeout(struct request *request);

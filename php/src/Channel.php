@@ -24,14 +24,15 @@ final class Channel
 
     /**
      * @param string|null $token what the marker takes to be deferd's; null without deferd
+     * @param string|null $stop  the file that tells the deferred phase to stop; null if there is none to come
      */
-    public function __construct(private readonly ?string $token)
+    public function __construct(private readonly ?string $token, private readonly ?string $stop = null)
     {
     }
 
     public static function current(): self
     {
-        return self::$current ??= new self(self::takeToken());
+        return self::$current ??= new self(self::takeToken(), self::takeStop());
     }
 
     /**
@@ -81,6 +82,15 @@ final class Channel
     public function reports(): bool
     {
         return $this->state === ResponseState::Marked;
+    }
+
+    /**
+     * Whether an operator wants what has not started to be skipped. deferd makes the file for this.
+     */
+    public function stopRequested(): bool
+    {
+        // Outside open_basedir PHP would warn, and not see it.
+        return $this->reports() && $this->stop !== null && @file_exists($this->stop);
     }
 
     /**
@@ -137,6 +147,20 @@ final class Channel
         unset($_SERVER['DEFERD_TOKEN'], $_ENV['DEFERD_TOKEN']);
 
         return is_string($token) && preg_match('/\A[0-9a-f]{32}\z/', $token) === 1 ? $token : null;
+    }
+
+    /**
+     * The path in DEFERD_STOP, which, like the token, is deferd's to send.
+     */
+    private static function takeStop(): ?string
+    {
+        if (!in_array(PHP_SAPI, ['fpm-fcgi', 'cgi-fcgi'], true)) {
+            return null;
+        }
+        $path = getenv('DEFERD_STOP');
+        unset($_SERVER['DEFERD_STOP'], $_ENV['DEFERD_STOP']);
+
+        return is_string($path) && str_starts_with($path, '/') ? $path : null;
     }
 
     private static function closeSession(): void

@@ -70,6 +70,11 @@ final class Journal
         ErrorLog::write("deferred {$task->name} failed: $error");
     }
 
+    public function skip(Task $task, string $why): void
+    {
+        $this->report($task, 'skip', ['why' => $why]);
+    }
+
     public function end(): void
     {
         if ($this->begun) {

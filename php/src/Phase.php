@@ -127,6 +127,10 @@ final class Phase
     {
         $guard = new ExitGuard($this->goOnAfterExit(...));
         while (($task = $this->next()) !== null) {
+            if ($this->channel->stopRequested()) {
+                $this->journal->skip($task, 'stopped');
+                continue;
+            }
             $this->journal->start($task);
             $this->task = $task;
             $this->startedAt = hrtime(true);

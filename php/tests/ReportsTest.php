@@ -280,4 +280,44 @@ final class ReportsTest extends TestCase
         $this->assertSame('PAGE', $script->output);
         $this->assertSame(['ran', 'open'], $script->notes);
     }
+
+    public function testSkipsWhatHasNotStartedWhenItIsToStop(): void
+    {
+        $stop = sys_get_temp_dir() . '/deferd-stop-' . bin2hex(random_bytes(8));
+        try {
+            $script = Script::runBehindDeferd(
+                '$defer->defer(function () use ($defer) {'
+                . ' touch(' . var_export($stop, true) . '); $defer->defer(fn () => note("added")); note("first"); })'
+                . '->defer(fn () => note("second"))->defer(fn () => note("third"))->run();',
+                [],
+                $stop
+            );
+        } finally {
+            @unlink($stop);
+        }
+
+        $this->assertSame(['first'], $script->notes);
+        $this->assertSame(['begin', 'start', 'done', 'add', 'skip', 'skip', 'skip', 'end'], $script->events());
+        $this->assertStringContainsString('"event":"skip","task":1,"why":"stopped"', $script->output);
+    }
+
+    public function testStopFileBeforeTheFirstCallbackSkipsAll(): void
+    {
+        $stop = (string) tempnam(sys_get_temp_dir(), 'deferd-stop-');
+        try {
+            $script = Script::runBehindDeferd('$defer->defer(fn () => note("ran"))->run();', [], $stop);
+        } finally {
+            unlink($stop);
+        }
+
+        $this->assertSame([], $script->notes);
+        $this->assertSame(['begin', 'skip', 'end'], $script->events());
+    }
+
+    public function testWithoutReportsNothingIsSkipped(): void
+    {
+        $script = Script::run('$defer->defer(fn () => note("ran"))->run();');
+
+        $this->assertSame(['ran'], $script->notes);
+    }
 }

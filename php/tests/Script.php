@@ -38,10 +38,10 @@ final class Script
      *
      * @param list<string> $settings of php.ini, as name=value
      */
-    public static function runBehindDeferd(string $code, array $settings = []): self
+    public static function runBehindDeferd(string $code, array $settings = [], ?string $stop = null): self
     {
         $channel = '(new ReflectionProperty(Deferd\Channel::class, "current"))'
-            . '->setValue(null, new Deferd\Channel("' . self::TOKEN . '"));';
+            . '->setValue(null, new Deferd\Channel("' . self::TOKEN . '", ' . var_export($stop, true) . '));';
 
         return self::execute($channel, $code, $settings);
     }

@@ -7,6 +7,8 @@
 #include "deferd/worker.h"
 
 #include "deferd/channel.h"
+#include "deferd/control.h"
+#include "deferd/fpm.h"
 #include "deferd/log.h"
 #include "deferd/privileges.h"
 #include "deferd/proxy.h"
@@ -23,7 +25,7 @@
 #include <uv.h>
 
 /* Descriptors for everything but clients and workers. */
-#define WORKER_FILES 32
+#define WORKER_FILES 128
 
 static const int worker_signals[] = {SIGTERM, SIGINT, SIGQUIT, SIGUSR1};
 
@@ -36,7 +38,9 @@ struct worker {
     uv_timer_t cut;     /* bounds a drain */
     struct options *options;
     struct proxy proxy;
+    struct control control;
     struct channel *channel; /* to the master; NULL without one */
+    int signalled;           /* a signal has begun the drain, or came during it */
 };
 
 /* --- the end ---------------------------------------------------------------------------------- */
@@ -58,6 +62,7 @@ static void worker_drain(struct worker *worker, const char *why, uint64_t limit)
         log_line(LOG_NOTICE, "%s: no new connections; %u worker slots are busy, and are waited for",
                  why, proxy_busy(&worker->proxy));
         uv_set_process_title("deferd: worker process is ending");
+        control_drain(&worker->control);
         proxy_drain(&worker->proxy);
     }
     if (limit > 0) {
@@ -78,11 +83,15 @@ static void worker_on_signal(uv_signal_t *handle, int number)
         log_reopen();
         return;
     }
-    if (worker->proxy.draining) {
+    if (worker->signalled) {
         log_line(LOG_NOTICE, "second signal %d: ending at once; %u worker slots were busy", number,
                  proxy_busy(&worker->proxy));
         log_flush();
         _exit(EXIT_FAILURE);
+    }
+    worker->signalled = 1;
+    if (worker->channel != NULL && !worker->proxy.draining) {
+        channel_send(worker->channel, "leaving"); /* so that another one takes this one's place */
     }
     snprintf(why, sizeof(why), "signal %d", number);
     worker_drain(worker, why,
@@ -98,7 +107,49 @@ static void worker_on_line(void *arg, char *line)
         log_reopen();
     } else if (strcmp(line, "ping") == 0) {
         channel_send(worker->channel, "pong");
+    } else if (strcmp(line, "done") == 0) {
+        control_master_answered(&worker->control, NULL);
+    } else if (strncmp(line, "failed ", 7) == 0) {
+        control_master_answered(&worker->control, line + 7);
     }
+}
+
+/* --- control ---------------------------------------------------------------------------------- */
+
+static void worker_on_request_ended(void *arg, const struct request *request, enum outcome outcome)
+{
+    struct worker *worker = arg;
+    control_request_ended(&worker->control, request, outcome);
+}
+
+/* Without a master: what this process can do itself. */
+static int worker_ask_itself(struct worker *worker, const char *what, char *err, size_t err_size)
+{
+    const struct config *config = &worker->options->config;
+    if (strcmp(what, "quit") == 0) {
+        control_master_answered(&worker->control, NULL);
+        worker_drain(worker, "quit", config->global.shutdown_timeout);
+        return 0;
+    }
+    if (strncmp(what, "fpm ", 4) == 0) {
+        char why[256];
+        const struct pool_options *pool = config_find_pool(config, what + 4);
+        int rc = fpm_signal_reload(pool->fpm_pid, why, sizeof(why));
+        control_master_answered(&worker->control, rc == 0 ? NULL : why);
+        return 0;
+    }
+    snprintf(err, err_size, "%.60s: there is no master, for there is no configuration file", what);
+    return -1;
+}
+
+static int worker_on_ask(void *arg, const char *what, char *err, size_t err_size)
+{
+    struct worker *worker = arg;
+    if (worker->channel == NULL) {
+        return worker_ask_itself(worker, what, err, err_size);
+    }
+    channel_send(worker->channel, "%s", what);
+    return 0;
 }
 
 static void worker_on_master_gone(void *arg)
@@ -126,7 +177,7 @@ static void worker_on_prepare(uv_prepare_t *prepare)
 static uint64_t worker_raise_files(unsigned wanted, unsigned max_workers)
 {
     struct rlimit files;
-    uint64_t reserved = WORKER_FILES + max_workers;
+    uint64_t reserved = WORKER_FILES + 2 * (uint64_t)max_workers; /* a connection, a pidfd */
     if (getrlimit(RLIMIT_NOFILE, &files) != 0) {
         return 512;
     }
@@ -142,7 +193,7 @@ static uint64_t worker_raise_files(unsigned wanted, unsigned max_workers)
 }
 
 /* Signals alone are no reason to live. */
-static int worker_watch_signals(struct worker *worker)
+static int worker_watch_signals(struct worker *worker, int under_master)
 {
     int rc = 0;
     signal(SIGPIPE, SIG_IGN);
@@ -150,7 +201,11 @@ static int worker_watch_signals(struct worker *worker)
         uv_signal_t *handle = &worker->signals[i];
         handle->data = worker;
         uv_signal_init(&worker->loop, handle);
-        rc = uv_signal_start(handle, worker_on_signal, worker_signals[i]);
+        if (under_master && worker_signals[i] == SIGINT) {
+            signal(SIGINT, SIG_IGN); /* a terminal sends it to all; the master says what to do */
+        } else {
+            rc = uv_signal_start(handle, worker_on_signal, worker_signals[i]);
+        }
         uv_unref((uv_handle_t *)handle);
     }
     return rc;
@@ -163,17 +218,21 @@ static int worker_open_channel(struct worker *worker)
     return worker->channel != NULL ? 0 : UV_ENOMEM;
 }
 
-/* The socket of pool i: the master's, or a new one. */
-static int worker_listener(const struct pool_options *options, unsigned i, int under_master,
+/* Socket i of those that the configuration wants: the master's, or a new one; fd -1 if it does not
+ * want it. */
+static int worker_listener(const struct socket_spec *spec, unsigned i, int under_master,
                            struct listener *out, char *err, size_t err_size)
 {
-    if (!under_master) {
-        return address_bind(out, &options->listen, options->listen_mode, err, err_size);
+    *out = (struct listener){.fd = -1};
+    if (spec->address.len == 0) {
+        return 0;
     }
-    *out = (struct listener){.fd = SOCKETS_FIRST_FD + (int)i};
+    if (!under_master) {
+        return sockets_make(out, spec, err, err_size);
+    }
+    out->fd = SOCKETS_FIRST_FD + (int)i;
     if (address_of_socket(&out->address, out->fd) != 0) {
-        snprintf(err, err_size, "[%s]: the master passed no socket for %s", options->name,
-                 options->listen.text);
+        snprintf(err, err_size, "the master passed no socket for %s", spec->address.text);
         return -1;
     }
     return 0;
@@ -183,7 +242,7 @@ static int worker_open_loop(struct worker *worker, int under_master)
 {
     int rc = uv_loop_init(&worker->loop);
     if (rc == 0) {
-        rc = worker_watch_signals(worker);
+        rc = worker_watch_signals(worker, under_master);
     }
     if (rc == 0 && under_master) {
         rc = worker_open_channel(worker);
@@ -198,25 +257,35 @@ static int worker_open_loop(struct worker *worker, int under_master)
     return rc;
 }
 
-/* What needs root comes first, then root goes. Returns 0, or -1 with a sentence in err. */
-static int worker_start(struct worker *worker, int under_master, char *err, size_t err_size)
+static int worker_open_log(const struct worker *worker, char *err, size_t err_size)
+{
+    const char *path = worker->options->config.global.error_log;
+    int rc = path[0] != '\0' ? log_open_file(path, (uid_t)-1, (gid_t)-1) : 0;
+    if (rc != 0) {
+        snprintf(err, err_size, "error_log = %s: %s", path, strerror(-rc));
+    }
+    return rc;
+}
+
+/* What needs root comes first, then root goes. listeners: SOCKETS_LIST_MAX. Returns 0, or -1 with a
+ * sentence in err. */
+static int worker_start(struct worker *worker, int under_master, struct listener *listeners,
+                        char *err, size_t err_size)
 {
     const struct config *config = &worker->options->config;
-    struct listener listeners[CONFIG_POOLS_MAX];
+    struct socket_spec specs[SOCKETS_LIST_MAX];
+    unsigned count = sockets_of_config(config, specs);
     unsigned workers = 0;
-    if (config->global.error_log[0] != '\0') {
-        int error = log_open_file(config->global.error_log, (uid_t)-1, (gid_t)-1);
-        if (error != 0) {
-            snprintf(err, err_size, "error_log = %s: %s", config->global.error_log,
-                     strerror(-error));
+    int rc = worker_open_loop(worker, under_master);
+    if (rc == 0 && worker_open_log(worker, err, err_size) != 0) {
+        return -1; /* after the channel is there, so that the master hears it */
+    }
+    for (unsigned i = 0; rc == 0 && i < count; i++) {
+        if (worker_listener(&specs[i], i, under_master, &listeners[i], err, err_size) != 0) {
             return -1;
         }
     }
-    int rc = worker_open_loop(worker, under_master);
-    for (unsigned i = 0; rc == 0 && i < config->pool_count; i++) {
-        if (worker_listener(config->pools[i], i, under_master, &listeners[i], err, err_size) != 0) {
-            return -1;
-        }
+    for (unsigned i = 0; i < config->pool_count; i++) {
         workers += pool_options_workers(config->pools[i]);
     }
     if (rc == 0) {
@@ -224,14 +293,35 @@ static int worker_start(struct worker *worker, int under_master, char *err, size
         if (privileges_drop(config->global.user, config->global.group, err, err_size) != 0) {
             return -1;
         }
+        worker->proxy.events =
+            (struct proxy_events){.request_ended = worker_on_request_ended, .arg = worker};
+        worker->proxy.stop_dir = config->global.stop_dir;
+        worker->proxy.know_workers = config->global.control[0] != '\0';
         rc = proxy_open(&worker->proxy, &worker->loop, config->pools, config->pool_count);
     }
     if (rc != 0) {
         snprintf(err, err_size, "cannot start: %s", uv_strerror(rc));
         return -1;
     }
-    for (unsigned i = 0; i < config->pool_count; i++) {
+    return 0;
+}
+
+static int worker_listen(struct worker *worker, const struct listener *listeners, char *err,
+                         size_t err_size)
+{
+    static const unsigned rights[] = {CONTROL_READ | CONTROL_CHANGE, CONTROL_READ};
+    const struct control_events events = {worker_on_ask, worker};
+    unsigned pools = worker->options->config.pool_count;
+    for (unsigned i = 0; i < pools; i++) {
         if (proxy_listen(&worker->proxy, i, &listeners[i], err, err_size) != 0) {
+            return -1;
+        }
+    }
+    control_open(&worker->control, &worker->proxy, &events);
+    listeners += pools + SOCKETS_CONTROL;
+    for (unsigned i = 0; i < CONTROL_SOCKETS; i++) {
+        if (listeners[i].fd >= 0 && control_listen(&worker->control, i, &listeners[i], rights[i],
+                                                   err, err_size) != 0) {
             return -1;
         }
     }
@@ -268,9 +358,11 @@ static void worker_end(struct worker *worker)
     sigset_t set;
     sigfillset(&set);
     sigprocmask(SIG_BLOCK, &set, NULL);
+    control_close(&worker->control);
     uv_walk(&worker->loop, worker_close_handle, NULL);
     uv_run(&worker->loop, UV_RUN_DEFAULT);
     uv_loop_close(&worker->loop);
+    control_free(&worker->control);
     proxy_free(&worker->proxy);
     config_free(&worker->options->config);
 }
@@ -278,13 +370,15 @@ static void worker_end(struct worker *worker)
 int worker_run(struct options *options, int under_master)
 {
     static struct worker worker;
+    struct listener listeners[SOCKETS_LIST_MAX];
     char err[512];
     worker.options = options;
     if (under_master) {
         close(SOCKETS_CONFIG);
         uv_set_process_title("deferd: worker process");
     }
-    if (worker_start(&worker, under_master, err, sizeof(err)) != 0) {
+    if (worker_start(&worker, under_master, listeners, err, sizeof(err)) != 0 ||
+        worker_listen(&worker, listeners, err, sizeof(err)) != 0) {
         log_line(LOG_ALERT, "%s", err);
         if (worker.channel != NULL) {
             channel_send(worker.channel, "failed %s", err);

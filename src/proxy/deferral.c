@@ -28,7 +28,7 @@ static void deferral_add(struct deferral *deferral, const char *name)
     if (task == NULL) {
         return;
     }
-    task->state = TASK_WAITING;
+    *task = (struct task){.ratio = -1};
     memcpy(task->name, name, len);
     task->name[len] = '\0';
     deferral->tasks[deferral->named++] = task;
@@ -41,6 +41,21 @@ static void deferral_add_all(struct deferral *deferral, const json_t *names)
     json_array_foreach(names, i, name)
     {
         deferral_add(deferral, json_string_value(name));
+    }
+}
+
+/* Keeps a text in place of the one before, as far as there is room for it. */
+static void deferral_keep(struct deferral *deferral, char **kept, const char *text, size_t max)
+{
+    size_t len = strnlen(text, max);
+    if (*kept != NULL) {
+        deferral->detail -= strlen(*kept) + 1;
+        free(*kept);
+        *kept = NULL;
+    }
+    if (len > 0 && deferral->detail + len + 1 <= DEFERRAL_DETAIL_MAX) {
+        *kept = strndup(text, len);
+        deferral->detail += *kept != NULL ? strlen(*kept) + 1 : 0;
     }
 }
 
@@ -68,6 +83,12 @@ static void deferral_finish(struct deferral *deferral, const struct report *repo
         return;
     } else {
         task->state = state;
+        task->ms = report->ms;
+        if (state == TASK_FAILED) {
+            deferral_keep(deferral, &task->error, report->text, DEFERRAL_ERROR_MAX);
+        } else if (state == TASK_SKIPPED) {
+            deferral_keep(deferral, &task->text, report->text, DEFERRAL_TEXT_MAX);
+        }
     }
     (*count)++;
 }
@@ -89,9 +110,14 @@ static void deferral_apply(struct deferral *deferral, const struct report *repor
     case REPORT_START:
         if (task != NULL && task->state == TASK_WAITING) {
             task->state = TASK_RUNNING;
+            task->started = events->now;
         }
         break;
     case REPORT_PROGRESS:
+        if (task != NULL && task->state == TASK_RUNNING) {
+            task->ratio = (float)report->ratio;
+            deferral_keep(deferral, &task->text, report->text, DEFERRAL_TEXT_MAX);
+        }
         break;
     case REPORT_DONE:
         deferral_finish(deferral, report, TASK_DONE, &deferral->done);
@@ -102,6 +128,7 @@ static void deferral_apply(struct deferral *deferral, const struct report *repor
         events->failed(events->arg, task != NULL ? task->name : "unnamed", report->text);
         break;
     case REPORT_SKIP:
+        deferral->any_stopped |= strcmp(report->text, "stopped") == 0;
         deferral_finish(deferral, report, TASK_SKIPPED, &deferral->skipped);
         break;
     case REPORT_END:
@@ -190,6 +217,8 @@ size_t deferral_unfinished(const struct deferral *deferral, char *out, size_t si
 void deferral_free(struct deferral *deferral)
 {
     for (size_t i = 0; i < deferral->named; i++) {
+        free(deferral->tasks[i]->text);
+        free(deferral->tasks[i]->error);
         free(deferral->tasks[i]);
     }
     free(deferral->tasks);

@@ -14,7 +14,9 @@
  * of that name (fact 15), and the empty PARAMS record. */
 #define HEAD_TOKEN_NAME "DEFERD_TOKEN"
 #define HEAD_TOKEN_PAIR (2 + sizeof(HEAD_TOKEN_NAME) - 1 + TOKEN_LEN)
-#define HEAD_SUFFIX     (FCGI_HEADER_LEN + HEAD_TOKEN_PAIR + FCGI_HEADER_LEN)
+#define HEAD_STOP_NAME  "DEFERD_STOP"
+#define HEAD_STOP_PAIR  (2 + sizeof(HEAD_STOP_NAME) - 1 + HEAD_STOP_MAX)
+#define HEAD_SUFFIX     (HEAD_STOP_PAIR + FCGI_HEADER_LEN + HEAD_TOKEN_PAIR + FCGI_HEADER_LEN)
 
 #define HEAD_METHOD_KEPT 32
 
@@ -109,13 +111,16 @@ static int head_split(struct head *head)
     return rc;
 }
 
-/* Reads the params out of the records, where they stay. */
-static int head_read(struct head *head)
+/* Reads the params out of the records, where they stay. *last: where the last record begins, 0
+ * without any. */
+static int head_read(struct head *head, size_t *last)
 {
     const uint8_t *at = head->records.data + FCGI_SHORT_RECORD;
     const uint8_t *end = head->records.data + head->records.len;
     head->content_length = HEAD_LENGTH_NONE;
+    *last = 0;
     while (at < end) {
+        *last = (size_t)(at - head->records.data);
         size_t len = (size_t)(at[4] << 8 | at[5]);
         int rc = head_read_params(head, at + FCGI_HEADER_LEN, len);
         if (rc != 0) {
@@ -126,6 +131,21 @@ static int head_read(struct head *head)
     return 0;
 }
 
+/* Lengthens the last record by DEFERD_STOP, which so wins over any other of that name. Only after
+ * all was read: a broken pair at the end could take it for its own rest. */
+static void head_put_stop(struct head *head, size_t last)
+{
+    uint8_t *record = head->records.data + last;
+    size_t len = last != 0 ? (size_t)(record[4] << 8 | record[5]) : 0;
+    size_t stop = head->stop != NULL ? strlen(head->stop) : 0;
+    if (stop == 0 || stop > HEAD_STOP_MAX || len == 0 || len + HEAD_STOP_PAIR > FCGI_MAX_LENGTH) {
+        return;
+    }
+    len += params_put_short(head->records.data + head->records.len, HEAD_STOP_NAME, head->stop);
+    fcgi_put_header(record, FCGI_PARAMS, FCGI_UPSTREAM_ID, (uint16_t)len, 0);
+    head->records.len = last + FCGI_HEADER_LEN + len;
+}
+
 static void head_put_token(struct head *head, const char *token)
 {
     uint8_t *at = head->records.data + head->records.len;
@@ -133,7 +153,7 @@ static void head_put_token(struct head *head, const char *token)
     params_put_short(at + FCGI_HEADER_LEN, HEAD_TOKEN_NAME, token);
     at += FCGI_HEADER_LEN + HEAD_TOKEN_PAIR;
     fcgi_put_header(at, FCGI_PARAMS, FCGI_UPSTREAM_ID, 0, 0);
-    head->records.len += HEAD_SUFFIX;
+    head->records.len += FCGI_HEADER_LEN + HEAD_TOKEN_PAIR + FCGI_HEADER_LEN;
 }
 
 static int head_method_is(const struct head *head, const char *name)
@@ -153,6 +173,7 @@ int head_end(struct head *head, const char *token)
         return rc;
     }
     size_t len = records->len - HEAD_PREFIX;
+    size_t last = 0;
     if (len == 0) {
         records->len = FCGI_SHORT_RECORD; /* an empty record would end the params */
     } else if (len <= FCGI_MAX_LENGTH) {
@@ -162,11 +183,13 @@ int head_end(struct head *head, const char *token)
         rc = head_split(head);
     }
     if (rc == 0) {
-        rc = head_read(head);
+        rc = head_read(head, &last);
     }
     if (rc != 0) {
         return rc;
     }
+    head_put_stop(head, last);
+    head->stop = NULL;
     head_put_token(head, token);
     head_keep_conn(head, 0);
     head->is_head = head_method_is(head, "HEAD");

@@ -220,12 +220,30 @@ void pool_dispatch(struct pool *pool)
     }
     pool->dispatching = 1;
     pool->full = 0;
-    while (pool->queue.waiting > 0 && (request = queue_next(&pool->queue)) != NULL &&
+    while (!pool->paused && pool->queue.waiting > 0 && (request = queue_next(&pool->queue)) != NULL &&
            pool_dispatch_one(pool, request)) {
     }
     pool->dispatching = 0;
     if (pool->queue.waiting > 0) {
         pool_arm_queue_timer(pool);
+    }
+}
+
+void pool_pause(struct pool *pool)
+{
+    pool->paused = !pool->proxy->draining;
+}
+
+void pool_resume(struct pool *pool)
+{
+    pool->paused = 0;
+    pool_dispatch(pool);
+}
+
+void pool_shut_idle(struct pool *pool)
+{
+    for (unsigned i = 0; i < pool->options->upstream_count; i++) {
+        upstream_shut(&pool->upstreams[i]);
     }
 }
 
@@ -406,9 +424,8 @@ void pool_drain(struct pool *pool)
     {
         client_drain(client);
     }
-    for (unsigned i = 0; i < pool->options->upstream_count; i++) {
-        upstream_shut(&pool->upstreams[i]);
-    }
+    pool_shut_idle(pool);
+    pool_resume(pool);
     uv_unref((uv_handle_t *)&pool->queue_timer); /* what is left is not waiting for them */
     uv_unref((uv_handle_t *)&pool->defer_timer);
     uv_timer_start(&pool->expire, pool_on_expire, POOL_EXPIRE_MS, 0);

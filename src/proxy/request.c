@@ -7,6 +7,7 @@
 #include "deferd/proxy.h"
 #include "deferd/queue.h"
 #include "deferd/response.h"
+#include "deferd/stop.h"
 #include "deferd/token.h"
 #include "deferd/upstream.h"
 
@@ -56,7 +57,7 @@ static void request_set_state(struct request *request, enum request_state state)
     request->state = state;
 }
 
-static int request_in_phase(const struct request *request)
+int request_in_phase(const struct request *request)
 {
     return request->state == REQUEST_HELD || request->state == REQUEST_DEFERRED;
 }
@@ -83,7 +84,13 @@ int request_params_end(struct request *request)
     if (token_make(token) != 0) {
         return UV_EIO;
     }
+    char path[HEAD_STOP_MAX + 1];
+    if (stop_name(request, path, sizeof(path)) != 0) {
+        return UV_EIO;
+    }
+    request->head.stop = path;
     int rc = head_end(&request->head, token);
+    request->head.stop = NULL;
     if (rc != 0) {
         return rc;
     }
@@ -221,6 +228,7 @@ static void request_close(struct request *request, enum outcome outcome)
             events->request_ended(events->arg, request, outcome);
         }
     }
+    stop_end(request);
     request_set_state(request, REQUEST_ENDED);
     if (request->conn != NULL) {
         conn_release(request->conn);
@@ -449,6 +457,7 @@ static void request_end_phase(struct request *request)
         return;
     }
     enum outcome outcome = deferral_outcome(&request->deferral, request->over);
+    outcome = stop_outcome(request, outcome);
     if (outcome == OUTCOME_LOST) {
         request_log_unfinished(request, "the worker left its deferred phase early");
     }

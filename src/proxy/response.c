@@ -8,7 +8,9 @@
 
 #include "deferd/client.h"
 #include "deferd/log.h"
+#include "deferd/pool.h"
 #include "deferd/request.h"
+#include "deferd/stop.h"
 
 #include <string.h>
 
@@ -107,13 +109,19 @@ static void response_task_failed(void *arg, const char *task, const char *error)
 
 static void response_report(struct request *request, const uint8_t *data, size_t len)
 {
-    const struct deferral_events events = {response_stray, response_task_failed, request};
+    const struct deferral_events events = {response_stray, response_task_failed, request,
+                                           uv_now(request->pool->loop)};
+    long long pid = request->deferral.pid;
     deferral_feed(&request->deferral, data, len, &events);
+    if (request->deferral.pid != pid) {
+        stop_know_worker(request);
+    }
 }
 
 void response_end_reports(struct request *request)
 {
-    const struct deferral_events events = {response_stray, response_task_failed, request};
+    const struct deferral_events events = {response_stray, response_task_failed, request,
+                                           uv_now(request->pool->loop)};
     deferral_end(&request->deferral, &events);
 }
 

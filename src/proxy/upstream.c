@@ -161,5 +161,6 @@ void upstream_shut(struct upstream *upstream)
     if (upstream->asker != NULL) {
         conn_close(upstream->asker);
         upstream->asker = NULL;
+        upstream->barrier = UPSTREAM_BARRIER_UNKNOWN;
     }
 }

@@ -9,9 +9,11 @@ is gone when its `with` block ends, also when the block fails.
 from .address import Address
 from .background import Background
 from .client import FcgiClient, Response
+from .control import CommandFailed, Control, control, deferctl
 from .daemon import Deferd
 from .fpm import Fpm
 from .gate import Gate
+from .master import Master
 from .nginx import Nginx
 from .peer import FcgiPeer
 from .waiting import DeadlinePassed, wait_until
@@ -20,14 +22,19 @@ from .workspace import Workspace
 __all__ = [
     "Address",
     "Background",
+    "CommandFailed",
+    "Control",
     "DeadlinePassed",
     "Deferd",
     "FcgiClient",
     "FcgiPeer",
     "Fpm",
     "Gate",
+    "Master",
     "Nginx",
     "Response",
     "Workspace",
+    "control",
+    "deferctl",
     "wait_until",
 ]

@@ -1,0 +1,61 @@
+/*
+ * A deferred phase as operators see it: a copy of what is known of it at one moment.
+ */
+#ifndef DEFERD_PHASE_H
+#define DEFERD_PHASE_H
+
+#include "deferd/deferral.h"
+#include "deferd/outcome.h"
+
+#include <jansson.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct request;
+
+struct phase_task {
+    enum task_state state;
+    double ms;    /* how long it took, or has taken so far; below 0 if it has not started */
+    double ratio; /* below 0 if it told none */
+    const char *name;
+    const char *text; /* NULL if there is none, as error */
+    const char *error;
+};
+
+/* One piece of memory, strings included. */
+struct phase {
+    size_t size; /* its bytes */
+    uint64_t id;
+    const char *pool; /* of the configuration, which lives longer; as are class and upstream */
+    const char *class;
+    const char *upstream;
+    const char *method;
+    const char *uri;
+    long long pid;  /* 0 if unknown */
+    int status;     /* HTTP status of the response */
+    double started; /* Unix time, seconds */
+    double age_ms;  /* from there until now, or until its end */
+    int live;
+    int stopping;
+    enum outcome outcome; /* if it is not live */
+    size_t total;         /* tasks announced, of which task_count have names */
+    size_t done, failed, skipped, stray;
+    size_t task_count;
+    struct phase_task tasks[];
+};
+
+/* outcome: how it ended; live: it did not. Returns NULL without memory; else it is the caller's to
+ * free(). */
+struct phase *phase_copy(const struct request *request, int live, enum outcome outcome);
+
+/* "running", "stopping", or the outcome's name. */
+const char *phase_state(const struct phase *phase);
+
+/* The object that docs/control.md describes; full: with what only show has. Returns NULL without
+ * memory. */
+json_t *phase_json(const struct phase *phase, int full);
+
+/* A JSON string of bytes that a peer wrote; what is no UTF-8 is escaped as in the log. */
+json_t *phase_text(const void *data, size_t len);
+
+#endif

@@ -1,0 +1,40 @@
+/*
+ * Stopping a deferred phase from outside: a file that the application looks for between callbacks,
+ * or a signal to the worker.
+ */
+#ifndef DEFERD_STOP_H
+#define DEFERD_STOP_H
+
+#include "deferd/outcome.h"
+
+#include <stddef.h>
+
+struct request;
+
+enum stop_state {
+    STOP_NONE,
+    STOP_ASKED,  /* the file is there */
+    STOP_FORCED, /* the worker was signalled */
+};
+
+/* Chooses the name of the request's stop file, and writes its path to out; an empty one if there is
+ * no directory for it. Returns 0, or -1 without random bytes. */
+int stop_name(struct request *request, char *out, size_t size);
+
+/* The begin report came: from here on the worker can be told from others with the same pid. */
+void stop_know_worker(struct request *request);
+
+/* Asks the phase to skip what has not started. Returns 0, or -1 with a sentence in err. */
+int stop_ask(struct request *request, char *err, size_t err_size);
+
+/* Ends its worker, callback and all, with SIGTERM, if that process is a php-fpm worker of the
+ * request's upstream. Returns 0, or -1 with a sentence in err. */
+int stop_force(struct request *request, char *err, size_t err_size);
+
+/* What the outcome of its phase is, seen that it may have been stopped. */
+enum outcome stop_outcome(const struct request *request, enum outcome outcome);
+
+/* The request is over: removes its file. */
+void stop_end(struct request *request);
+
+#endif

@@ -1,0 +1,197 @@
+/*
+ * Happy path: the request's params name a file that is not there; when it is to stop, it is made;
+ * the application sees it between two callbacks and skips the rest. The file goes with the phase.
+ * By force: a signal through the pidfd that was taken when the worker told its pid.
+ * Failure modes: no directory is configured, or the file cannot be made; the worker's pid is not
+ * known, belongs to no php-fpm worker of this upstream, or may not be signalled: then nothing
+ * happens, and the caller gets a sentence.
+ */
+#include "deferd/stop.h"
+
+#include "deferd/address.h"
+#include "deferd/conn.h"
+#include "deferd/head.h"
+#include "deferd/log.h"
+#include "deferd/pool.h"
+#include "deferd/proxy.h"
+#include "deferd/request.h"
+#include "deferd/token.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static void stop_path(const struct request *request, char *out, size_t size)
+{
+    snprintf(out, size, "%s/%llu-%s", request->pool->proxy->stop_dir,
+             (unsigned long long)request->id, request->stop_key);
+}
+
+int stop_name(struct request *request, char *out, size_t size)
+{
+    char token[TOKEN_LEN + 1];
+    const char *directory = request->pool->proxy->stop_dir;
+    out[0] = '\0';
+    if (directory == NULL || directory[0] == '\0') {
+        return 0;
+    }
+    if (token_make(token) != 0) {
+        return -1;
+    }
+    snprintf(request->stop_key, sizeof(request->stop_key), "%.16s", token);
+    stop_path(request, out, size);
+    return 0;
+}
+
+void stop_know_worker(struct request *request)
+{
+    pid_t pid = (pid_t)request->deferral.pid;
+    if (!request->pool->proxy->know_workers || pid <= 1 || request->pidfd != 0) {
+        return;
+    }
+    int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    request->pidfd = fd > 0 ? fd : 0;
+}
+
+int stop_ask(struct request *request, char *err, size_t err_size)
+{
+    char path[HEAD_STOP_MAX + 1];
+    if (request->stop_key[0] == '\0') {
+        snprintf(err, err_size, "stop_dir is not configured: phases cannot be asked to stop");
+        return -1;
+    }
+    if (request->stop != STOP_NONE) {
+        return 0;
+    }
+    stop_path(request, path, sizeof(path));
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+    if (fd < 0) {
+        snprintf(err, err_size, "%s: %s", path, strerror(errno));
+        return -1;
+    }
+    close(fd);
+    request->stop = STOP_ASKED;
+    log_line(LOG_NOTICE, "request %llu: its deferred phase is to stop",
+             (unsigned long long)request->id);
+    return 0;
+}
+
+/* --- by force --------------------------------------------------------------------------------- */
+
+/* Name and parent of a process, from /proc/PID/stat: the name is in parentheses. Returns 0 or -1.
+ */
+static int stop_read_process(pid_t pid, char *name, size_t size, pid_t *parent)
+{
+    char path[64];
+    char text[512];
+    snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
+    if (fd >= 0) {
+        close(fd);
+    }
+    text[n > 0 ? n : 0] = '\0';
+    const char *open_at = strchr(text, '(');
+    const char *close_at = strrchr(text, ')');
+    if (open_at == NULL || close_at == NULL || strlen(close_at) < 4) {
+        return -1;
+    }
+    snprintf(name, size, "%.*s", (int)(close_at - open_at - 1), open_at + 1);
+    *parent = (pid_t)strtol(close_at + 4, NULL, 10); /* ") S 123" */
+    return 0;
+}
+
+/* The process that listens at the other end of a unix socket, 0 if that is not known. */
+static pid_t stop_peer(const struct conn *conn)
+{
+    struct ucred peer;
+    socklen_t len = sizeof(peer);
+    int fd;
+    if (uv_fileno(&conn->stream.io.handle, &fd) != 0 ||
+        getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) != 0) {
+        return 0;
+    }
+    return peer.pid;
+}
+
+static int stop_is_loopback(const struct address *address)
+{
+    if (address->sa.ss_family == AF_INET) {
+        const struct sockaddr_in *in = (const struct sockaddr_in *)&address->sa;
+        return ntohl(in->sin_addr.s_addr) >> 24 == 127;
+    }
+    return IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)&address->sa)->sin6_addr);
+}
+
+/* Why this process must not be signalled; NULL if it may. Asked after the pidfd was taken: what it
+ * stands for is alive now, and so is what /proc shows. */
+static const char *stop_refusal(const struct request *request, pid_t pid)
+{
+    char name[64];
+    pid_t parent;
+    const struct address *address = &request->upstream->options->address;
+    if (stop_read_process(pid, name, sizeof(name), &parent) != 0) {
+        return "is gone";
+    }
+    if (strncmp(name, "php-fpm", 7) != 0) {
+        return "is no php-fpm worker";
+    }
+    if (address_is_unix(address)) {
+        return stop_peer(request->conn) == parent ? NULL
+                                                  : "is no worker of the php-fpm that listens there";
+    }
+    return stop_is_loopback(address) ? NULL : "may run on another machine";
+}
+
+int stop_force(struct request *request, char *err, size_t err_size)
+{
+    pid_t pid = (pid_t)request->deferral.pid;
+    if (pid <= 1 || request->pidfd == 0 || request->conn == NULL) {
+        snprintf(err, err_size, "the worker has not told its pid, or is gone");
+        return -1;
+    }
+    const char *refusal = stop_refusal(request, pid);
+    if (refusal != NULL) {
+        snprintf(err, err_size, "process %d %s; it was not signalled", (int)pid, refusal);
+        return -1;
+    }
+    if (syscall(SYS_pidfd_send_signal, request->pidfd, SIGTERM, NULL, 0) != 0) {
+        snprintf(err, err_size, "process %d cannot be signalled: %s", (int)pid, strerror(errno));
+        return -1;
+    }
+    log_line(LOG_NOTICE, "request %llu: its worker, process %d, was told to end",
+             (unsigned long long)request->id, (int)pid);
+    if (request->stop == STOP_ASKED) {
+        stop_end(request);
+    }
+    request->stop = STOP_FORCED;
+    return 0;
+}
+
+/* --- the end ---------------------------------------------------------------------------------- */
+
+enum outcome stop_outcome(const struct request *request, enum outcome outcome)
+{
+    int skipped = request->stop == STOP_ASKED && request->deferral.any_stopped;
+    int ended = request->stop == STOP_FORCED && outcome == OUTCOME_LOST;
+    return skipped || ended ? OUTCOME_STOPPED : outcome;
+}
+
+void stop_end(struct request *request)
+{
+    char path[HEAD_STOP_MAX + 1];
+    if (request->stop == STOP_ASKED) {
+        stop_path(request, path, sizeof(path));
+        unlink(path);
+    }
+    if (request->pidfd != 0) {
+        close(request->pidfd);
+        request->pidfd = 0;
+    }
+}
