@@ -7,6 +7,7 @@
 #define DEFERD_POOL_H
 
 #include "deferd/address.h"
+#include "deferd/client_list.h"
 #include "deferd/queue.h"
 #include "deferd/upstream.h"
 
@@ -42,6 +43,11 @@ struct pool_options {
     uint64_t defer_timeout;         /* how long one may take; 0: for ever */
     uint64_t idle_timeout;          /* how long a connection is kept unused */
     int keepalive;                  /* keep connections at all */
+    char access_log[256];           /* paths, or empty */
+    char access_format[512];
+    char slowlog[256];
+    uint64_t slowlog_timeout; /* when a deferred phase is slow; 0: never */
+    struct client_list allowed_clients;
 };
 
 struct pool {

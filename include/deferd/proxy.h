@@ -15,6 +15,10 @@
 
 /* What the layer above hears of; NULL for what it does not want to. */
 struct proxy_events {
+    /* The header block of a request's response is complete. */
+    void (*response_began)(void *arg, struct request *request, const uint8_t *head, size_t len);
+    /* A request's deferred phase begins; afterwards its params may go. */
+    void (*phase_began)(void *arg, struct request *request);
     /* A request is over; it is freed afterwards. */
     void (*request_ended)(void *arg, const struct request *request, enum outcome outcome);
     void *arg;

@@ -64,6 +64,7 @@ struct request {
                         REQUEST_HELD, the records up to END_REQUEST */
     struct marker marker;
     struct deferral deferral;
+    struct buf note; /* what the layer above wants to know of it later */
 
     uint64_t submitted;  /* uv_hrtime() when the params were complete, */
     uint64_t dispatched; /* when it got its slot, */
