@@ -44,7 +44,7 @@ struct pool_options {
     uint64_t idle_timeout;          /* how long a connection is kept unused */
     int keepalive;                  /* keep connections at all */
     char access_log[256];           /* paths, or empty */
-    char access_format[512];
+    char access_format[1024];
     char slowlog[256];
     uint64_t slowlog_timeout; /* when a deferred phase is slow; 0: never */
     struct client_list allowed_clients;
@@ -72,6 +72,7 @@ struct pool {
     uv_timer_t defer_timer;     /* for the phase whose time is up first */
     uv_timer_t expire;          /* bounds the wait for half requests while draining */
     unsigned retry_ms;          /* retry's delay, 0 when no backlog was full the last time */
+    char forbidden[64];         /* the last address that listen.allowed_clients did not have */
     int class_said;             /* a DEFERD_CLASS that is none was logged */
     int dispatching;            /* a dispatch is under way further up the stack */
 };

@@ -27,7 +27,7 @@ struct item;
 struct line {
     const struct request *request;
     enum outcome outcome;
-    uint64_t now;     /* uv_hrtime() */
+    uint64_t now; /* uv_hrtime() */
     struct timespec wall;
     char *out;
     size_t at;
@@ -38,7 +38,7 @@ struct line {
 struct kind {
     const char *name; /* the letter, or the NAME of %{NAME}x */
     void (*put)(struct line *line, struct item *item);
-    const char *param;  /* the param that it shows, if it does */
+    const char *param; /* the param that it shows, if it does */
 };
 
 struct item {
@@ -378,30 +378,25 @@ static void put_literal(struct line *line, struct item *item)
 static const struct kind format_literal = {"", put_literal, NULL};
 
 static const struct kind format_letters[] = {
-    {"d", put_duration, NULL},
-    {"e", put_param, NULL},
-    {"f", put_param, "SCRIPT_FILENAME"},
-    {"l", put_length, NULL},
-    {"m", put_method, NULL},
-    {"n", put_pool, NULL},
-    {"o", put_header, NULL},
-    {"p", put_pid, NULL},
-    {"q", put_query, NULL},
-    {"Q", put_query_mark, NULL},
-    {"r", put_path, NULL},
-    {"R", put_param, "REMOTE_ADDR"},
-    {"s", put_status, NULL},
-    {"t", put_begin, NULL},
-    {"T", put_end, NULL},
+    {"d", put_duration, NULL},       {"e", put_param, NULL},  {"f", put_param, "SCRIPT_FILENAME"},
+    {"l", put_length, NULL},         {"m", put_method, NULL}, {"n", put_pool, NULL},
+    {"o", put_header, NULL},         {"p", put_pid, NULL},    {"q", put_query, NULL},
+    {"Q", put_query_mark, NULL},     {"r", put_path, NULL},   {"R", put_param, "REMOTE_ADDR"},
+    {"s", put_status, NULL},         {"t", put_begin, NULL},  {"T", put_end, NULL},
     {"u", put_param, "REMOTE_USER"},
 };
 
 static const struct kind format_names[] = {
-    {"id", put_id, NULL},           {"class", put_class, NULL},
-    {"upstream", put_upstream, NULL}, {"outcome", put_outcome, NULL},
-    {"queue", put_queue, NULL},     {"response", put_response, NULL},
-    {"deferred", put_deferred, NULL}, {"done", put_done, NULL},
-    {"failed", put_failed, NULL},   {"skipped", put_skipped, NULL},
+    {"id", put_id, NULL},
+    {"class", put_class, NULL},
+    {"upstream", put_upstream, NULL},
+    {"outcome", put_outcome, NULL},
+    {"queue", put_queue, NULL},
+    {"response", put_response, NULL},
+    {"deferred", put_deferred, NULL},
+    {"done", put_done, NULL},
+    {"failed", put_failed, NULL},
+    {"skipped", put_skipped, NULL},
     {"tries", put_tries, NULL},
 };
 
@@ -410,12 +405,18 @@ static const struct {
     const char *name;
     double ns;
 } format_units[] = {
-    {"", 1e9},        {"seconds", 1e9},     {"milliseconds", 1e6}, {"milli", 1e6},
-    {"miliseconds", 1e6}, {"mili", 1e6},    {"microseconds", 1e3}, {"micro", 1e3},
+    {"", 1e9},
+    {"seconds", 1e9},
+    {"milliseconds", 1e6},
+    {"milli", 1e6},
+    {"miliseconds", 1e6},
+    {"mili", 1e6},
+    {"microseconds", 1e3},
+    {"micro", 1e3},
 };
 
 /* Parts of names whose values are in no log. */
-static const char *const format_secrets[] = {"AUTHORIZATION", "COOKIE", "TOKEN",  "PASSW",
+static const char *const format_secrets[] = {"AUTHORIZATION", "COOKIE", "TOKEN",   "PASSW",
                                              "AUTH_PW",       "SECRET", "API_KEY", "APIKEY"};
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -435,7 +436,9 @@ static int format_is_secret(const char *name)
     char upper[FORMAT_NAME_MAX];
     size_t len = strlen(name);
     for (size_t i = 0; i <= len; i++) {
-        upper[i] = name[i] == '-' ? '_' : (char)(name[i] >= 'a' && name[i] <= 'z' ? name[i] - 32 : name[i]);
+        upper[i] = name[i] == '-'
+                       ? '_'
+                       : (char)(name[i] >= 'a' && name[i] <= 'z' ? name[i] - 32 : name[i]);
     }
     for (size_t i = 0; i < COUNT(format_secrets); i++) {
         if (strstr(upper, format_secrets[i]) != NULL) {

@@ -163,7 +163,8 @@ static double request_ms(uint64_t from, uint64_t to)
     return from != 0 && to > from ? (double)(to - from) / 1e6 : 0;
 }
 
-/* The one line that each request leaves in the log, unless its pool has an access log. What there was none of is "-". */
+/* The one line that each request leaves in the log, unless its pool has an access log. What there
+ * was none of is "-". */
 static void request_log(const struct request *request, enum outcome outcome)
 {
     char method[64];
