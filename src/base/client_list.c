@@ -31,7 +31,8 @@ int client_list_parse(struct client_list *list, const char *text, char *err, siz
     struct client_list read = {0};
     char one[INET6_ADDRSTRLEN + 1];
     const char *at = text;
-    while (*at != '\0') {
+    int more = *at != '\0';
+    while (more) {
         at += strspn(at, " \t");
         size_t whole = strcspn(at, ",");
         size_t len = whole;
@@ -41,12 +42,13 @@ int client_list_parse(struct client_list *list, const char *text, char *err, siz
         snprintf(one, sizeof(one), "%.*s", (int)(len < sizeof(one) ? len : sizeof(one)), at);
         if (read.count == CLIENT_LIST_MAX || client_list_add(&read, one) != 0) {
             snprintf(err, err_size,
-                     "\"%s\" is wrong; allowed are at most %d IPv4 or IPv6 addresses, separated by "
-                     "commas",
-                     one, CLIENT_LIST_MAX);
+                     "allowed are IPv4 and IPv6 addresses separated by commas, at most %d; \"%s\" "
+                     "is none, or one too many",
+                     CLIENT_LIST_MAX, one);
             return -1;
         }
-        at += whole + (at[whole] == ',');
+        more = at[whole] == ',';
+        at += whole + (size_t)more;
     }
     *list = read;
     return 0;

@@ -14,6 +14,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* The address of what was given a wrong one. */
+#define CONFIG_STAND_IN "/"
+
 /* More than these are not collected: what follows is mostly about the same mistake. */
 #define CONFIG_ERRORS_MAX 100
 
@@ -189,6 +192,18 @@ static int config_expand(const char *value, const char *pool, char *out, size_t 
     return 0;
 }
 
+/* What was given wrongly is not missing too: that would be a second line about one mistake. */
+static void config_stand_in(const struct directive *directive, void *base)
+{
+    char err[256];
+    if (directive->type->print == NULL) {
+        directive = directive_find(DIRECTIVE_UPSTREAM, "");
+    }
+    if (directive->initial == NULL && directive_set(directive, base, "1", err, sizeof(err)) != 0) {
+        directive_set(directive, base, CONFIG_STAND_IN, err, sizeof(err));
+    }
+}
+
 /* Sets a field of the struct that the directive belongs to. */
 static void config_set_field(struct config *config, const char *where, const char *section,
                              const char *name, const char *value, const struct directive *directive,
@@ -202,8 +217,10 @@ static void config_set_field(struct config *config, const char *where, const cha
                      "%s: [%s] %s = %.200s: allowed are at most %d bytes, none of them a control "
                      "character",
                      where, section, name, value, CONFIG_VALUE_MAX - 1);
+        config_stand_in(directive, base);
     } else if (directive_set(directive, base, text, err, sizeof(err)) != 0) {
         config_error(config, "%s: [%s] %s = %.400s: %s", where, section, name, value, err);
+        config_stand_in(directive, base);
     }
 }
 
@@ -285,7 +302,7 @@ static void config_ask_fpm(struct config *config, const char *where,
         }
         snprintf(err, sizeof(err), "listen = %.100s: %.300s", fpm.listen, problem);
     }
-    upstream->address.len = 1; /* what is missing was said */
+    config_stand_in(directive_find(DIRECTIVE_UPSTREAM, ""), upstream);
     upstream->max_workers = 1;
     config_error(config, "%s: [%s] upstream%s%s%s.fpm_pool = %s: %s", where, pool->name,
                  upstream->name[0] ? "[" : "", upstream->name, upstream->name[0] ? "]" : "",
@@ -375,7 +392,8 @@ static void config_check_listen(struct config *config, const char *where)
         for (unsigned j = 0; j < i; j++) {
             const struct address *a = &config->pools[i]->listen;
             const struct address *b = &config->pools[j]->listen;
-            if (a->len != 0 && a->len == b->len && memcmp(&a->sa, &b->sa, a->len) == 0) {
+            if (a->len != 0 && strcmp(a->text, "unix:" CONFIG_STAND_IN) != 0 && a->len == b->len &&
+                memcmp(&a->sa, &b->sa, a->len) == 0) {
                 config_error(config, "%s: [%s] listen = %s: [%s] listens there already", where,
                              config->pools[i]->name, a->text, config->pools[j]->name);
             }

@@ -16,6 +16,9 @@
 /* The longest line, its LF included. */
 #define SOURCE_LINE_MAX 4096
 
+/* UTF-8's byte order mark, which some editors write. */
+#define SOURCE_MARK "\xef\xbb\xbf"
+
 /* A file that is being read. */
 struct source {
     struct config *config;
@@ -31,7 +34,7 @@ struct source {
 };
 
 static void source_open(struct config *config, const char *path, const struct source *from,
-                        unsigned *files);
+                        const char *section);
 
 /* --- values ----------------------------------------------------------------------------------- */
 
@@ -152,6 +155,9 @@ static char *source_line(char *line, int size, void *arg)
         return NULL;
     }
     source->line++;
+    if (source->line == 1 && strncmp(line, SOURCE_MARK, sizeof(SOURCE_MARK) - 1) == 0) {
+        memset(line, ' ', sizeof(SOURCE_MARK) - 1);
+    }
     const char *first = line + strspn(line, " \t\r");
     if (wrong == NULL && first[0] == '[') {
         wrong = source_section(source, first);
@@ -170,7 +176,7 @@ static char *source_line(char *line, int size, void *arg)
 /* path may be a pattern; without one it must be there. A path that is not absolute stands beside
  * the file that includes it: the master's own directory is another one once it is in the
  * background. */
-static void source_include(const struct source *source, const char *path)
+static void source_include(const struct source *source, const char *path, const char *section)
 {
     glob_t found;
     char beside[2 * SOURCE_LINE_MAX];
@@ -181,12 +187,12 @@ static void source_include(const struct source *source, const char *path)
         path = beside;
     }
     if (strpbrk(path, "*?[") == NULL) {
-        source_open(source->config, path, source, source->files);
+        source_open(source->config, path, source, section);
         return;
     }
     if (glob(path, 0, NULL, &found) == 0) {
         for (size_t i = 0; i < found.gl_pathc; i++) {
-            source_open(source->config, found.gl_pathv[i], source, source->files);
+            source_open(source->config, found.gl_pathv[i], source, section);
         }
         globfree(&found);
     }
@@ -208,11 +214,7 @@ static int source_handler(void *arg, const char *section, const char *name, cons
         return 1;
     }
     if (strcmp(name, "include") == 0) {
-        char current[sizeof(source->section)];
-        memcpy(current, source->section, sizeof(current));
-        snprintf(source->section, sizeof(source->section), "%s", in);
-        source_include(source, text);
-        memcpy(source->section, current, sizeof(current));
+        source_include(source, text, in);
     } else if (in[0] == '\0') {
         config_error(source->config, "%s: %s: stands in no section; [global] or [POOL] comes first",
                      where, name);
@@ -256,15 +258,16 @@ static const char *source_refused(const struct source *source)
     return NULL;
 }
 
+/* from: the file that includes it, in this section; NULL if there is none. */
 static void source_open(struct config *config, const char *path, const struct source *from,
-                        unsigned *files)
+                        const char *section)
 {
     struct stat st = {0};
-    struct source source = {.config = config, .from = from, .path = path, .files = files};
-    if (from != NULL) {
-        memcpy(source.section, from->section, sizeof(source.section));
-        source.depth = from->depth + 1;
-    }
+    unsigned first = 0;
+    struct source source = {.config = config, .from = from, .path = path};
+    snprintf(source.section, sizeof(source.section), "%s", section);
+    source.files = from != NULL ? from->files : &first;
+    source.depth = from != NULL ? from->depth + 1 : 0;
     source.file = fopen(path, "re");
     if (source.file == NULL || fstat(fileno(source.file), &st) != 0 || S_ISDIR(st.st_mode)) {
         config_error(config, "%s: cannot be read: %s", path,
@@ -272,7 +275,7 @@ static void source_open(struct config *config, const char *path, const struct so
     } else {
         source.dev = st.st_dev;
         source.ino = st.st_ino;
-        ++*files;
+        ++*source.files;
         const char *refused = source_refused(&source);
         if (refused != NULL) {
             config_error(config, "%s: %s", path, refused);
@@ -287,6 +290,5 @@ static void source_open(struct config *config, const char *path, const struct so
 
 void source_read(struct config *config, const char *path)
 {
-    unsigned files = 0;
-    source_open(config, path, NULL, &files);
+    source_open(config, path, NULL, "");
 }
