@@ -52,6 +52,7 @@ struct master {
     uv_timer_t start;    /* bounds the wait for the candidate */
     uv_timer_t respawn;  /* the delay before the next worker */
     uv_timer_t next;     /* begins what again says */
+    uv_timer_t become;   /* executes the new binary */
     uv_timer_t watchdog; /* systemd's */
     uv_timer_t relog;    /* while some of the log could not be written */
     struct options *options;
@@ -78,7 +79,8 @@ struct master {
 static void master_spawn_again(struct master *master);
 static void master_reload(struct master *master, struct child *child, int upgrade);
 static void master_end(struct master *master, uint64_t limit, const char *why);
-static void master_become_new(struct master *master);
+static void master_on_become(uv_timer_t *timer);
+static void master_block_signals(int how);
 static void master_on_start_timeout(uv_timer_t *timer);
 
 /* --- children --------------------------------------------------------------------------------- */
@@ -184,7 +186,10 @@ static void master_take_over(struct master *master)
     daemon_ready(NULL);
     sd_notify(0, "READY=1\nSTATUS=Ready");
     if (upgrading) {
-        master_become_new(master);
+        /* Signals from here on are for the new one. What this one has already caught it works
+         * through first, in the turn of the loop before that timer. */
+        master_block_signals(SIG_BLOCK);
+        uv_timer_start(&master->become, master_on_become, 1, 0);
     }
 }
 
@@ -326,7 +331,8 @@ static void master_reload(struct master *master, struct child *child, int upgrad
 {
     char err[1024];
     const char *what = upgrade ? "upgrade" : "reload";
-    if (master->ending || (master->candidate != NULL && child != NULL)) {
+    int busy = master->candidate != NULL || uv_is_active((uv_handle_t *)&master->become);
+    if (master->ending || (busy && child != NULL)) {
         const char *why = master->ending ? "deferd is ending" : "another one is under way";
         log_line(LOG_WARNING, "%s: refused: %s", what, why);
         if (child != NULL) {
@@ -334,7 +340,7 @@ static void master_reload(struct master *master, struct child *child, int upgrad
         }
         return;
     }
-    if (master->candidate != NULL) {
+    if (busy) {
         master->again = upgrade ? SIGUSR2 : SIGHUP; /* who sends a signal cannot be refused */
         return;
     }
@@ -499,14 +505,23 @@ static const char **master_argv(const struct master *master)
     return argv;
 }
 
-static void master_become_new(struct master *master)
+static void master_on_become(uv_timer_t *timer)
 {
     static struct handover handover;
+    struct master *master = timer->data;
     const char **argv = master_argv(master);
+    if (master->ending) {
+        master_block_signals(SIG_UNBLOCK);
+        free(argv);
+        return;
+    }
+    if (master->again != 0) {
+        kill(getpid(), master->again); /* as it is blocked, the new one gets it */
+        master->again = 0;
+    }
     master_fill_handover(master, &handover);
     log_line(LOG_NOTICE, "upgrade: master %d goes on as %s", (int)getpid(), master->binary);
     log_flush();
-    master_block_signals(SIG_BLOCK);
     if (argv != NULL && handover_write(&handover, &master->config) == 0) {
         execv(master->binary, (char *const *)argv);
     }
@@ -573,8 +588,8 @@ static int master_open_loop(struct master *master)
     int rc = uv_loop_init(&master->loop);
     uint64_t watchdog_us;
     master->loop.data = master; /* it is open */
-    uv_timer_t *timers[] = {&master->start, &master->respawn, &master->next, &master->watchdog,
-                            &master->relog};
+    uv_timer_t *timers[] = {&master->start,  &master->respawn,  &master->next,
+                            &master->become, &master->watchdog, &master->relog};
     for (size_t i = 0; rc == 0 && i < sizeof(timers) / sizeof(timers[0]); i++) {
         timers[i]->data = master;
         rc = uv_timer_init(&master->loop, timers[i]);

@@ -253,7 +253,7 @@ static int worker_start(struct worker *worker, int under_master, struct listener
     unsigned workers = 0;
     int rc = worker_open_loop(worker, under_master);
     if (rc == 0 && worker_open_logs(worker, err, err_size) != 0) {
-        return -1;
+        return -1; /* after the channel is there, so that the master hears it */
     }
     for (unsigned i = 0; rc == 0 && i < count; i++) {
         if (worker_listener(&specs[i], i, under_master, &listeners[i], err, err_size) != 0) {
