@@ -26,7 +26,8 @@ enum task_state {
 
 struct task {
     enum task_state state;
-    char name[]; /* terminated; cut at DEFERRAL_NAME_MAX */
+    uint64_t started; /* events.now of its start, 0 before */
+    char name[];      /* terminated; cut at DEFERRAL_NAME_MAX */
 };
 
 struct deferral {
@@ -51,6 +52,7 @@ struct deferral_events {
     void (*stray)(void *arg, const char *line, size_t len);
     void (*failed)(void *arg, const char *task, const char *error);
     void *arg;
+    uint64_t now; /* milliseconds; when this input came */
 };
 
 /* Output of the application behind the marker, in pieces of any size. */

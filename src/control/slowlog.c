@@ -66,6 +66,8 @@ static void slowlog_put(struct slowlog *log, const struct request *request, uint
     char method[64];
     char uri[HEAD_URI_KEPT * 2];
     char name[4 * DEFERRAL_NAME_MAX + 1] = "-";
+    char pid[24] = "-";
+    char age[24] = "-";
     size_t index;
     const struct deferral *deferral = &request->deferral;
     const struct task *task = slowlog_task(deferral, &index);
@@ -73,19 +75,24 @@ static void slowlog_put(struct slowlog *log, const struct request *request, uint
     if (line == NULL) {
         return;
     }
-    log_stamp(stamp, sizeof(stamp));
+    if (deferral->pid != 0) {
+        snprintf(pid, sizeof(pid), "%lld", deferral->pid);
+    }
     if (task != NULL) {
         log_escape(name, sizeof(name), task->name, strlen(task->name));
+        snprintf(age, sizeof(age), "%llu",
+                 (unsigned long long)(uv_now(log->timer.loop) - task->started));
     }
+    log_stamp(stamp, sizeof(stamp));
     log_escape_word(method, sizeof(method), request->head.method.data, request->head.method.len);
     log_escape(uri, sizeof(uri), request->head.uri.data, request->head.uri.len);
-    int n =
-        snprintf(line, SINK_LINE_MAX,
-                 "%s pool=%s request=%llu pid=%lld method=%s uri=\"%s\" deferred_ms=%.3f "
-                 "task=%zu/%zu name=\"%s\" done=%zu failed=%zu skipped=%zu\n",
-                 stamp, log->options->name, (unsigned long long)request->id, deferral->pid,
-                 method[0] != '\0' ? method : "-", uri, (double)(now - request->deferred) / 1e6,
-                 index, deferral->total, name, deferral->done, deferral->failed, deferral->skipped);
+    int n = snprintf(line, SINK_LINE_MAX,
+                     "%s pool=%s request=%llu pid=%s method=%s uri=\"%s\" deferred_ms=%.3f "
+                     "task=%zu/%zu name=\"%s\" task_ms=%s done=%zu failed=%zu skipped=%zu\n",
+                     stamp, log->options->name, (unsigned long long)request->id, pid,
+                     method[0] != '\0' ? method : "-", uri, (double)(now - request->deferred) / 1e6,
+                     index, deferral->total, name, age, deferral->done, deferral->failed,
+                     deferral->skipped);
     sink_put(&log->sink, (size_t)n);
 }
 

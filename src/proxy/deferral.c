@@ -28,7 +28,7 @@ static void deferral_add(struct deferral *deferral, const char *name)
     if (task == NULL) {
         return;
     }
-    task->state = TASK_WAITING;
+    *task = (struct task){.state = TASK_WAITING};
     memcpy(task->name, name, len);
     task->name[len] = '\0';
     deferral->tasks[deferral->named++] = task;
@@ -89,6 +89,7 @@ static void deferral_apply(struct deferral *deferral, const struct report *repor
     case REPORT_START:
         if (task != NULL && task->state == TASK_WAITING) {
             task->state = TASK_RUNNING;
+            task->started = events->now;
         }
         break;
     case REPORT_PROGRESS:

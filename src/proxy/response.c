@@ -8,6 +8,7 @@
 
 #include "deferd/client.h"
 #include "deferd/log.h"
+#include "deferd/pool.h"
 #include "deferd/proxy.h"
 #include "deferd/request.h"
 
@@ -112,13 +113,15 @@ static void response_task_failed(void *arg, const char *task, const char *error)
 
 static void response_report(struct request *request, const uint8_t *data, size_t len)
 {
-    const struct deferral_events events = {response_stray, response_task_failed, request};
+    const struct deferral_events events = {response_stray, response_task_failed, request,
+                                           uv_now(request->pool->loop)};
     deferral_feed(&request->deferral, data, len, &events);
 }
 
 void response_end_reports(struct request *request)
 {
-    const struct deferral_events events = {response_stray, response_task_failed, request};
+    const struct deferral_events events = {response_stray, response_task_failed, request,
+                                           uv_now(request->pool->loop)};
     deferral_end(&request->deferral, &events);
 }
 
