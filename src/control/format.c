@@ -32,7 +32,9 @@ struct line {
     char *out;
     size_t at;
     size_t size;
-    size_t room; /* for what peers sent */
+    size_t room;    /* for what peers sent, */
+    size_t limit;   /* for one of those texts, */
+    unsigned peers; /* and how many of them are to come */
 };
 
 struct kind {
@@ -56,6 +58,7 @@ struct format {
     unsigned count;
     unsigned headers; /* items that show a response header; the note's first places */
     unsigned params;  /* items that show a param; its last */
+    unsigned peers;   /* items that show what a peer sent */
     size_t literals;  /* bytes of texts between the items */
 };
 
@@ -103,8 +106,8 @@ static void item_escape(const struct item *item, char *out, size_t size, const v
 static void line_peer_text(struct line *line, const char *text)
 {
     size_t len = strlen(text);
-    if (len > line->room) {
-        len = line->room;
+    if (len > line->limit) {
+        len = line->limit;
         for (size_t i = 0; i < 3 && len > i; i++) {
             if (text[len - 1 - i] == '\\') {
                 len -= i + 1;
@@ -585,10 +588,18 @@ static size_t format_item_at(struct format *format, const char *text, int quoted
     return item_set(item, text[at], err, err_size) == 0 ? at + 1 : 0;
 }
 
+static int item_is_of_peer(const struct item *item)
+{
+    return item->kind->put == put_param || item->kind->put == put_header ||
+           item->kind->put == put_path || item->kind->put == put_query ||
+           item->kind->put == put_method;
+}
+
 /* Response headers come first in the note, for they are noted first. */
 static void format_number(struct format *format)
 {
     for (unsigned i = 0; i < format->count; i++) {
+        format->peers += (unsigned)item_is_of_peer(&format->items[i]);
         if (format->items[i].kind->put == put_header) {
             format->items[i].note = ++format->headers;
         }
@@ -700,8 +711,15 @@ size_t format_put(struct format *format, const struct request *request, enum out
     line.now = uv_hrtime();
     clock_gettime(CLOCK_REALTIME, &line.wall);
     line.room = line.size > reserved ? line.size - reserved : 0;
+    line.peers = format->peers;
     for (unsigned i = 0; i < format->count; i++) {
-        format->items[i].kind->put(&line, &format->items[i]);
+        struct item *item = &format->items[i];
+        if (item_is_of_peer(item)) {
+            /* What one leaves over is for those behind it. */
+            line.limit = line.room / line.peers;
+            line.peers--;
+        }
+        item->kind->put(&line, item);
     }
     out[line.at] = '\n';
     return line.at + 1;

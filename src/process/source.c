@@ -269,9 +269,10 @@ static void source_open(struct config *config, const char *path, const struct so
     source.files = from != NULL ? from->files : &first;
     source.depth = from != NULL ? from->depth + 1 : 0;
     source.file = fopen(path, "re");
-    if (source.file == NULL || fstat(fileno(source.file), &st) != 0 || S_ISDIR(st.st_mode)) {
-        config_error(config, "%s: cannot be read: %s", path,
-                     strerror(source.file != NULL ? EISDIR : errno));
+    if (source.file == NULL || fstat(fileno(source.file), &st) != 0) {
+        config_error(config, "%s: cannot be read: %s", path, strerror(errno));
+    } else if (!S_ISREG(st.st_mode) && !S_ISFIFO(st.st_mode)) {
+        config_error(config, "%s: cannot be read: it is no file", path);
     } else {
         source.dev = st.st_dev;
         source.ino = st.st_ino;

@@ -301,7 +301,7 @@ def test_binary_is_refused():
     assert len(result.stderr) < 200000
 
 
-@pytest.mark.parametrize("path", ["/no/such/file", "/tmp"])
+@pytest.mark.parametrize("path", ["/no/such/file", "/tmp", "/dev/zero"])
 def test_file_that_cannot_be_read_is_named(path):
     result = run("-c", path, "-t")
     assert result.returncode == 1
