@@ -42,8 +42,9 @@ struct client {
     uint8_t closing;
 };
 
-/* Takes a connection from this listening stream. Returns 0; or UV_EMFILE beyond proxy->max_conns or
- * another UV_E…, then the connection is still the stream's. */
+/* Takes a connection from this listening stream. Returns 0; UV_EACCES: listen.allowed_clients
+ * forbids it, it is closed; UV_EMFILE beyond proxy->max_conns or another UV_E…, then the connection
+ * is still the stream's. */
 int client_accept(struct pool *pool, uv_stream_t *listener);
 
 /* The current request moved on to RUNNING: its head and body may go upstream. */

@@ -12,11 +12,18 @@
 
 #define CONFIG_POOLS_MAX 64
 
+/* The longest value of a directive, with its end. */
+#define CONFIG_VALUE_MAX 3072
+
 #define CONFIG_DEFAULT_FILE "/etc/deferd/deferd.conf"
 
 struct global_options {
-    char error_log[256]; /* a path, or empty: standard error */
+    char error_log[256]; /* a path, syslog, stderr, or empty: stderr */
     enum log_level log_level;
+    enum log_format log_format;
+    int syslog_facility; /* syslog's number */
+    char syslog_ident[32];
+    char syslog_socket[108];
     unsigned rlimit_files;      /* 0: as many as are allowed */
     uint64_t shutdown_timeout;  /* milliseconds, 0: as long as it takes; after QUIT and reload, */
     uint64_t terminate_timeout; /* and after TERM and INT */
@@ -37,7 +44,9 @@ struct config {
     struct global_options global;
     struct pool_options *pools[CONFIG_POOLS_MAX]; /* owned */
     unsigned pool_count;
-    struct buf errors; /* what is wrong: lines, each with its LF */
+    int from_file;        /* config_load was called */
+    unsigned error_count; /* all, errors holds the first ones */
+    struct buf errors;    /* what is wrong: lines, each with its LF */
 };
 
 /* Sets everything to its default; there is no pool yet. */
@@ -53,6 +62,13 @@ void config_set(struct config *config, const char *where, const char *section, c
 
 /* The pool of this name, or NULL. */
 const struct pool_options *config_find_pool(const struct config *config, const char *name);
+
+/* A section begins: a pool is there even if no directive of it is. */
+void config_section(struct config *config, const char *where, const char *name);
+
+/* Collects a line about what is wrong. */
+__attribute__((format(printf, 2, 3))) void config_error(struct config *config, const char *format,
+                                                        ...);
 
 /* After all is set: looks for what is missing or does not fit together, and fills in what depends
  * on other directives. Returns 0 if there are no errors at all, else -1. */

@@ -23,7 +23,7 @@ struct directive_type {
     /* Parses value into field. Returns 0, or -1 with what is wrong, and what is allowed, in err. */
     int (*set)(const struct directive *directive, void *field, const char *value, char *err,
                size_t err_size);
-    /* The value as it would be written in a file. */
+    /* The value as it would be written in a file; NULL: other directives' values say it all. */
     void (*print)(const struct directive *directive, const void *field, char *out, size_t size);
     const char *metavar; /* what help calls a value of it */
 };

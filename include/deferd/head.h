@@ -6,6 +6,7 @@
 #define DEFERD_HEAD_H
 
 #include "deferd/buf.h"
+#include "deferd/params.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -30,6 +31,7 @@ struct head {
     uint8_t is_head;          /* HEAD */
     uint8_t is_safe;          /* GET, HEAD, OPTIONS: without side effects (RFC 9110, 9.2.1) */
     uint8_t done;             /* head_end succeeded */
+    uint8_t shed;             /* head_shed was called */
 };
 
 /* Content of PARAMS records. Returns 0; UV_E2BIG if it is more than max bytes in all; UV_ENOMEM. */
@@ -50,6 +52,16 @@ void head_keep_conn(struct head *head, int keep);
 void head_shed(struct head *head);
 
 #define HEAD_URI_KEPT 1024
+
+/* Where a walk through the params stands. Zeroed, it stands before the first. */
+struct head_walk {
+    size_t at;   /* in records */
+    size_t left; /* in the current one */
+};
+
+/* The next param, between head_end and head_shed; DEFERD_TOKEN is the last. Returns 0 if there is
+ * none. */
+int head_next_param(const struct head *head, struct head_walk *walk, struct param *out);
 
 void head_free(struct head *head);
 

@@ -7,6 +7,7 @@
 #define DEFERD_POOL_H
 
 #include "deferd/address.h"
+#include "deferd/client_list.h"
 #include "deferd/queue.h"
 #include "deferd/upstream.h"
 
@@ -43,6 +44,11 @@ struct pool_options {
     uint64_t idle_timeout;          /* how long a connection is kept unused */
     int keepalive;                  /* keep connections at all */
     char fpm_pid[256];              /* path of php-fpm's pid file, or empty */
+    char access_log[256];           /* paths, or empty */
+    char access_format[1024];
+    char slowlog[256];
+    uint64_t slowlog_timeout; /* when a deferred phase is slow; 0: never */
+    struct client_list allowed_clients;
 };
 
 struct pool {
@@ -68,6 +74,7 @@ struct pool {
     uv_timer_t expire;          /* bounds the wait for half requests while draining */
     unsigned retry_ms;          /* retry's delay, 0 when no backlog was full the last time */
     int paused;                 /* nothing is dispatched; requests wait */
+    char forbidden[64];         /* the last address that listen.allowed_clients did not have */
     int class_said;             /* a DEFERD_CLASS that is none was logged */
     int dispatching;            /* a dispatch is under way further up the stack */
 };

@@ -15,6 +15,10 @@
 
 /* What the layer above hears of; NULL for what it does not want to. */
 struct proxy_events {
+    /* The header block of a request's response is complete. */
+    void (*response_began)(void *arg, struct request *request, const uint8_t *head, size_t len);
+    /* A request's deferred phase begins; afterwards its params may go. */
+    void (*phase_began)(void *arg, struct request *request);
     /* A request is over; it is freed afterwards. */
     void (*request_ended)(void *arg, const struct request *request, enum outcome outcome);
     void *arg;
@@ -36,8 +40,8 @@ struct proxy {
 };
 
 /* Makes a pool of each of these options, which stay the caller's. *proxy is zeroed but for
- * max_conns, stop_dir, know_workers and events. Nothing listens yet. Returns 0 or UV_E…; after an error too proxy_free is
- * due. */
+ * max_conns, stop_dir, know_workers and events. Nothing listens yet. Returns 0 or UV_E…; after an
+ * error too proxy_free is due. */
 int proxy_open(struct proxy *proxy, uv_loop_t *loop, struct pool_options *const *options,
                unsigned count);
 

@@ -64,6 +64,7 @@ struct request {
                         REQUEST_HELD, the records up to END_REQUEST */
     struct marker marker;
     struct deferral deferral;
+    struct buf note; /* what the layer above wants to know of it later */
 
     char stop_key[17]; /* the random part of its stop file's name, empty without one */
     uint8_t stop;      /* enum stop_state */

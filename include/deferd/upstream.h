@@ -17,6 +17,7 @@ struct upstream_options {
     char name[32]; /* of upstream[NAME]; empty if there is but one */
     struct address address;
     unsigned max_workers; /* requests it works on at once: its pm.max_children */
+    char fpm_pool[256];   /* php-fpm's file that says both, or empty */
 };
 
 /* Does this php-fpm survive GET_VALUES, which all keeping rests on (fact 9)? */

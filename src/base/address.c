@@ -13,7 +13,7 @@ static int address_parse_unix(struct address *address, const char *path, char *e
     struct sockaddr_un *sun = (struct sockaddr_un *)&address->sa;
     size_t len = strlen(path);
     if (len == 0 || len >= sizeof(sun->sun_path)) {
-        snprintf(err, err_size, "a socket's path has 1 to %zu bytes, \"%.200s\" has %zu",
+        snprintf(err, err_size, "allowed is a path of 1 to %zu bytes; \"%.200s\" has %zu",
                  sizeof(sun->sun_path) - 1, path, len);
         return -1;
     }
@@ -65,12 +65,13 @@ static int address_parse_inet(struct address *address, const char *text, char *e
 
     if (address_split(text, host, sizeof(host), &port) != 0) {
         snprintf(err, err_size,
-                 "\"%.200s\" is no address; write a path, unix:PATH, HOST:PORT or [V6]:PORT", text);
+                 "allowed is a path, unix:PATH, HOST:PORT or [V6]:PORT; \"%.200s\" is none", text);
         return -1;
     }
     int rc = getaddrinfo(host, port, &hints, &found);
     if (rc != 0) {
-        snprintf(err, err_size, "cannot look up \"%s\": %s", host, gai_strerror(rc));
+        snprintf(err, err_size, "allowed is a host that is known; \"%s\": %s", host,
+                 gai_strerror(rc));
         return -1;
     }
     memcpy(&address->sa, found->ai_addr, found->ai_addrlen);

@@ -1,82 +1,106 @@
 #include "deferd/log.h"
 
-#include <errno.h>
-#include <fcntl.h>
+#include "deferd/sink.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-static const char *const log_names[] = {
-    [LOG_ALERT] = "alert",   [LOG_ERROR] = "error", [LOG_WARNING] = "warning",
-    [LOG_NOTICE] = "notice", [LOG_DEBUG] = "debug",
+/* What ends a line of JSON. */
+#define LOG_JSON_END "\"}\n"
+
+/* syslog(3) has a name for these too, but its header's names are the levels' here. */
+static const struct log_level_names {
+    const char *name;
+    const char *label;
+    int severity; /* syslog's */
+} log_levels[] = {
+    [LOG_ALERT] = {"alert", "ALERT", 1},       [LOG_ERROR] = {"error", "ERROR", 3},
+    [LOG_WARNING] = {"warning", "WARNING", 4}, [LOG_NOTICE] = {"notice", "NOTICE", 5},
+    [LOG_DEBUG] = {"debug", "DEBUG", 7},
 };
 
-static const char *const log_labels[] = {
-    [LOG_ALERT] = "ALERT",   [LOG_ERROR] = "ERROR", [LOG_WARNING] = "WARNING",
-    [LOG_NOTICE] = "NOTICE", [LOG_DEBUG] = "DEBUG",
+#define LOG_LEVELS (sizeof(log_levels) / sizeof(log_levels[0]))
+
+/* By syslog's numbers (RFC 3164, 4.1.1). */
+static const char *const log_facilities[] = {
+    "kern",   "user",   "mail",     "daemon", "auth",   "syslog", "lpr",    "news",
+    "uucp",   "cron",   "authpriv", "ftp",    "",       "",       "",       "",
+    "local0", "local1", "local2",   "local3", "local4", "local5", "local6", "local7",
 };
+
+#define LOG_FACILITIES (sizeof(log_facilities) / sizeof(log_facilities[0]))
 
 static struct {
-    int fd;
+    struct sink sink;
     enum log_level level;
-    char path[256]; /* of the file that fd is; empty if fd is somebody else's */
-    uid_t uid;      /* its owner, -1: as it is */
-    gid_t gid;
-    time_t second; /* the second that stamp shows */
+    enum log_format format;
+    char ident[32];
+    int facility;
+    time_t second; /* the second that the texts below show */
     char stamp[32];
-    size_t used;
-    char buffer[16 * LOG_LINE_MAX];
-} log_state = {.fd = STDERR_FILENO, .level = LOG_NOTICE, .second = -1};
+    char syslog[32];
+    char iso[32];
+    char zone[8];
+} log_state = {
+    .sink = {.to = {.fd = STDERR_FILENO}},
+    .level = LOG_NOTICE,
+    .second = -1,
+    .ident = "deferd",
+    .facility = 3,
+};
+
+/* --- where it goes ---------------------------------------------------------------------------- */
 
 void log_open(int fd, enum log_level level)
 {
-    log_flush();
-    log_state.fd = fd;
+    sink_use(&log_state.sink, fd);
     log_state.level = level;
 }
 
 int log_open_file(const char *path, uid_t uid, gid_t gid)
 {
-    int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
-    if (fd < 0) {
-        return -errno;
-    }
-    if ((uid != (uid_t)-1 || gid != (gid_t)-1) && fchown(fd, uid, gid) != 0) {
-        int error = errno;
-        close(fd);
-        return -error;
-    }
-    log_flush();
-    if (log_state.path[0] != '\0') {
-        close(log_state.fd);
-    }
-    snprintf(log_state.path, sizeof(log_state.path), "%s", path);
-    log_state.uid = uid;
-    log_state.gid = gid;
-    log_state.fd = fd;
-    return 0;
+    return sink_open(&log_state.sink, path, uid, gid);
+}
+
+int log_open_syslog(const char *socket)
+{
+    return sink_open_syslog(&log_state.sink, socket);
+}
+
+void log_syslog(const char *ident, int facility)
+{
+    snprintf(log_state.ident, sizeof(log_state.ident), "%s", ident);
+    log_state.facility = facility;
 }
 
 void log_reopen(void)
 {
-    if (log_state.path[0] == '\0') {
-        return;
-    }
-    char path[sizeof(log_state.path)];
-    snprintf(path, sizeof(path), "%s", log_state.path);
-    int rc = log_open_file(path, log_state.uid, log_state.gid);
+    int rc = sink_reopen(&log_state.sink);
     if (rc != 0) {
-        log_line(LOG_ERROR, "cannot open %s again: %s; the log goes on in the old file", path,
-                 strerror(-rc));
+        log_line(LOG_ERROR, "cannot open %s again: %s; the log goes on in the old file",
+                 log_state.sink.to.path, strerror(-rc));
     }
 }
 
+void log_set_level(enum log_level level)
+{
+    log_state.level = level;
+}
+
+void log_set_format(enum log_format format)
+{
+    log_state.format = format;
+}
+
+/* --- names ------------------------------------------------------------------------------------ */
+
 int log_parse_level(const char *name, enum log_level *out)
 {
-    for (size_t i = 0; i < sizeof(log_names) / sizeof(log_names[0]); i++) {
-        if (strcmp(name, log_names[i]) == 0) {
+    for (size_t i = 0; i < LOG_LEVELS; i++) {
+        if (strcmp(name, log_levels[i].name) == 0) {
             *out = (enum log_level)i;
             return 0;
         }
@@ -86,7 +110,23 @@ int log_parse_level(const char *name, enum log_level *out)
 
 const char *log_level_name(enum log_level level)
 {
-    return log_names[level];
+    return log_levels[level].name;
+}
+
+int log_parse_facility(const char *name, int *out)
+{
+    for (size_t i = 0; i < LOG_FACILITIES; i++) {
+        if (name[0] != '\0' && strcmp(name, log_facilities[i]) == 0) {
+            *out = (int)i;
+            return 0;
+        }
+    }
+    return -1;
+}
+
+const char *log_facility_name(int facility)
+{
+    return log_facilities[facility];
 }
 
 int log_enabled(enum log_level level)
@@ -94,60 +134,155 @@ int log_enabled(enum log_level level)
     return level <= log_state.level;
 }
 
-void log_flush(void)
+/* --- the time --------------------------------------------------------------------------------- */
+
+/* Brings the texts of the current second up to date. Returns its milliseconds. */
+static int log_clock(void)
 {
-    size_t at = 0;
-    while (at < log_state.used) {
-        ssize_t n = write(log_state.fd, log_state.buffer + at, log_state.used - at);
-        if (n < 0 && errno == EINTR) {
-            continue;
-        }
-        if (n <= 0) {
-            break;
-        }
-        at += (size_t)n;
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (now.tv_sec != log_state.second) {
+        struct tm tm;
+        localtime_r(&now.tv_sec, &tm);
+        strftime(log_state.stamp, sizeof(log_state.stamp), "%d-%b-%Y %H:%M:%S", &tm);
+        strftime(log_state.syslog, sizeof(log_state.syslog), "%b %e %H:%M:%S", &tm);
+        strftime(log_state.iso, sizeof(log_state.iso), "%Y-%m-%dT%H:%M:%S", &tm);
+        int minutes = (int)(tm.tm_gmtoff / 60);
+        int ahead = minutes >= 0 ? minutes : -minutes;
+        snprintf(log_state.zone, sizeof(log_state.zone), "%c%02d:%02d", minutes < 0 ? '-' : '+',
+                 ahead / 60 % 24, ahead % 60);
+        log_state.second = now.tv_sec;
     }
-    log_state.used = 0;
+    return (int)(now.tv_nsec / 1000000);
 }
 
-static const char *log_stamp(time_t second)
+size_t log_stamp(char *out, size_t size)
 {
-    if (second != log_state.second) {
-        struct tm tm;
-        localtime_r(&second, &tm);
-        strftime(log_state.stamp, sizeof(log_state.stamp), "%d-%b-%Y %H:%M:%S", &tm);
-        log_state.second = second;
+    int ms = log_clock();
+    return (size_t)snprintf(out, size, "[%s.%03d]", log_state.stamp, ms);
+}
+
+/* --- a line ----------------------------------------------------------------------------------- */
+
+/* Writes text as the inside of a string of JSON, as far as it fits into size bytes; always ASCII:
+ * what is no ASCII was sent by somebody, and may be no UTF-8. Returns the length. */
+static size_t log_json_text(char *out, size_t size, const char *text)
+{
+    char piece[8];
+    size_t at = 0;
+    for (const unsigned char *p = (const unsigned char *)text; *p != '\0'; p++) {
+        int n;
+        if (*p == '"' || *p == '\\') {
+            n = snprintf(piece, sizeof(piece), "\\%c", *p);
+        } else if (*p >= 0x80) {
+            n = snprintf(piece, sizeof(piece), "\\\\x%02X", *p);
+        } else if (*p < 0x20 || *p == 0x7f) {
+            n = snprintf(piece, sizeof(piece), "\\u%04x", *p);
+        } else {
+            piece[0] = (char)*p;
+            n = 1;
+        }
+        if (at + (size_t)n > size) {
+            break;
+        }
+        memcpy(out + at, piece, (size_t)n);
+        at += (size_t)n;
     }
-    return log_state.stamp;
+    return at;
+}
+
+/* Writes the line with its LF behind at bytes of line. Returns its whole length. */
+static size_t log_put_json(char *line, size_t at, int ms, enum log_level level, const char *text)
+{
+    unsigned long long request = 0;
+    int behind = 0;
+    at += (size_t)snprintf(line + at, LOG_LINE_MAX - at,
+                           "{\"time\":\"%s.%03d%s\",\"level\":\"%s\",\"pid\":%d,", log_state.iso,
+                           ms, log_state.zone, log_levels[level].name, (int)getpid());
+    if (sscanf(text, "request %llu: %n", &request, &behind) == 1 && behind > 0) {
+        at += (size_t)snprintf(line + at, LOG_LINE_MAX - at, "\"request\":%llu,", request);
+        text += behind;
+    } else if (sscanf(text, "request=%llu ", &request) == 1) {
+        at += (size_t)snprintf(line + at, LOG_LINE_MAX - at, "\"request\":%llu,", request);
+    }
+    at += (size_t)snprintf(line + at, LOG_LINE_MAX - at, "\"message\":\"");
+    at += log_json_text(line + at, LOG_LINE_MAX - at - sizeof(LOG_JSON_END), text);
+    memcpy(line + at, LOG_JSON_END, sizeof(LOG_JSON_END) - 1);
+    return at + sizeof(LOG_JSON_END) - 1;
+}
+
+static size_t log_put_text(char *line, size_t at, enum log_level level, const char *text)
+{
+    size_t len = strlen(text);
+    at += (size_t)snprintf(line + at, LOG_LINE_MAX - at, "%s: ", log_levels[level].label);
+    len = len < LOG_LINE_MAX - 1 - at ? len : LOG_LINE_MAX - 1 - at;
+    memcpy(line + at, text, len);
+    for (char *lf; (lf = memchr(line + at, '\n', len)) != NULL;) {
+        *lf = ' ';
+    }
+    line[at + len] = '\n';
+    return at + len + 1;
+}
+
+static void log_put(enum log_level level, const char *text)
+{
+    size_t at = 0;
+    char *line = sink_room(&log_state.sink);
+    if (line == NULL) {
+        return;
+    }
+    int ms = log_clock();
+    if (log_state.sink.to.kind == SINK_SYSLOG) {
+        at = (size_t)snprintf(line, LOG_LINE_MAX, "<%d>%s %s[%d]: ",
+                              log_state.facility << 3 | log_levels[level].severity,
+                              log_state.syslog, log_state.ident, (int)getpid());
+    } else if (log_state.format == LOG_TEXT) {
+        at = (size_t)snprintf(line, LOG_LINE_MAX, "[%s.%03d] ", log_state.stamp, ms);
+    }
+    sink_put(&log_state.sink, log_state.format == LOG_JSON ? log_put_json(line, at, ms, level, text)
+                                                           : log_put_text(line, at, level, text));
 }
 
 void log_line(enum log_level level, const char *format, ...)
 {
+    char text[LOG_LINE_MAX];
+    va_list args;
     if (!log_enabled(level)) {
         return;
     }
-    if (sizeof(log_state.buffer) - log_state.used < LOG_LINE_MAX) {
-        log_flush();
-    }
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    char *line = log_state.buffer + log_state.used;
-    int n = snprintf(line, LOG_LINE_MAX, "[%s.%03d] %s: ", log_stamp(now.tv_sec),
-                     (int)(now.tv_nsec / 1000000), log_labels[level]);
-    va_list args;
     va_start(args, format);
-    int m = vsnprintf(line + n, LOG_LINE_MAX - (size_t)n, format, args);
+    int n = vsnprintf(text, sizeof(text), format, args);
     va_end(args);
-    size_t len = (size_t)n + (m > 0 ? (size_t)m : 0);
-    if (len > LOG_LINE_MAX - 1) {
-        len = LOG_LINE_MAX - 1;
+    if (n >= 0) {
+        log_put(level, text);
     }
-    line[len] = '\n';
-    log_state.used += len + 1;
     if (level <= LOG_ERROR) {
         log_flush();
     }
 }
+
+size_t log_flush(void)
+{
+    char text[128];
+    size_t waiting = sink_flush(&log_state.sink);
+    uint64_t dropped = sink_dropped(&log_state.sink);
+    if (dropped > 0) {
+        snprintf(text, sizeof(text),
+                 "%llu line(s) of this log were dropped, for it could not be written",
+                 (unsigned long long)dropped);
+        log_put(LOG_WARNING, text);
+        waiting = sink_flush(&log_state.sink);
+    }
+    return waiting;
+}
+
+void log_close(void)
+{
+    log_flush();
+    sink_close(&log_state.sink);
+}
+
+/* --- what peers sent -------------------------------------------------------------------------- */
 
 static const char *log_escape_from(char *out, size_t size, const void *data, size_t len,
                                    unsigned char first)

@@ -78,8 +78,8 @@ static void control_on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *bu
 {
     struct control_client *client = handle->data;
     (void)suggested;
-    *buf = uv_buf_init(client->input + client->have,
-                       (unsigned)(sizeof(client->input) - client->have));
+    *buf =
+        uv_buf_init(client->input + client->have, (unsigned)(sizeof(client->input) - client->have));
 }
 
 static void control_on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf)

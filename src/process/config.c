@@ -7,43 +7,40 @@
 #include "deferd/config.h"
 
 #include "deferd/directive.h"
+#include "deferd/fpmpool.h"
+#include "deferd/source.h"
 
-#include <errno.h>
-#include <glob.h>
-#include <ini.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Files that include files that include files: deeper is a loop. */
-#define CONFIG_DEPTH_MAX 8
+/* The address of what was given a wrong one. */
+#define CONFIG_STAND_IN "/"
 
-/* The longest line of a file, its LF included. */
-#define CONFIG_LINE_MAX 1024
+/* More than these are not collected: what follows is mostly about the same mistake. */
+#define CONFIG_ERRORS_MAX 100
 
-/* A file that is being read. */
-struct config_source {
-    struct config *config;
-    FILE *file;
-    const char *path;
-    unsigned line;
-    unsigned depth;
-    char section[64]; /* the current one, also while it has no directives */
-};
-
-static void config_read(struct config *config, const char *path, const char *section,
-                        unsigned depth);
-
-__attribute__((format(printf, 2, 3))) static void config_error(struct config *config,
-                                                               const char *format, ...)
+void config_error(struct config *config, const char *format, ...)
 {
     char line[1024];
     va_list args;
     va_start(args, format);
     vsnprintf(line, sizeof(line), format, args);
     va_end(args);
+    if (++config->error_count > CONFIG_ERRORS_MAX) {
+        return;
+    }
+    for (char *p = line; *p != '\0'; p++) {
+        if ((unsigned char)*p < ' ' || *p == 0x7f) {
+            *p = '?'; /* it is shown on terminals */
+        }
+    }
     buf_append(&config->errors, line, strlen(line));
     buf_append(&config->errors, "\n", 1);
+    if (config->error_count == CONFIG_ERRORS_MAX) {
+        static const char more[] = "... and perhaps more\n";
+        buf_append(&config->errors, more, sizeof(more) - 1);
+    }
 }
 
 void config_init(struct config *config)
@@ -164,15 +161,89 @@ static void *config_base(struct pool_options *pool, const struct config_target *
     }
 }
 
+/* Is name the section of a pool? If not, that is said. */
+static int config_is_pool(struct config *config, const char *where, const char *name)
+{
+    if (config_is_name(name, sizeof(config->pools[0]->name))) {
+        return 1;
+    }
+    config_error(config,
+                 "%s: [%s]: allowed for a pool's name are letters, digits, _ and -, at most 31",
+                 where, name);
+    return 0;
+}
+
+void config_section(struct config *config, const char *where, const char *name)
+{
+    if (strcmp(name, "global") != 0 && config_is_pool(config, where, name) &&
+        config_pool(config, name) == NULL) {
+        config_error(config, "%s: [%s]: at most %d pools are allowed", where, name,
+                     CONFIG_POOLS_MAX);
+    }
+}
+
+/* Writes value to out with the pool's name in place of $pool, as php-fpm does. Returns 0, or -1 if
+ * it is too long or no text. */
+static int config_expand(const char *value, const char *pool, char *out, size_t size)
+{
+    static const char variable[] = "$pool";
+    size_t at = 0;
+    while (*value != '\0') {
+        int found = strncmp(value, variable, sizeof(variable) - 1) == 0;
+        size_t len = found ? strlen(pool) : 1;
+        if (at + len >= size || (unsigned char)*value < ' ' || *value == 0x7f) {
+            return -1;
+        }
+        memcpy(out + at, found ? pool : value, len);
+        at += len;
+        value += found ? sizeof(variable) - 1 : 1;
+    }
+    out[at] = '\0';
+    return 0;
+}
+
+/* What was given wrongly is not missing too: that would be a second line about one mistake. */
+static void config_stand_in(const struct directive *directive, void *base)
+{
+    char err[256];
+    if (directive->type->print == NULL) {
+        directive = directive_find(DIRECTIVE_UPSTREAM, "");
+    }
+    if (directive->initial == NULL && directive_set(directive, base, "1", err, sizeof(err)) != 0) {
+        directive_set(directive, base, CONFIG_STAND_IN, err, sizeof(err));
+    }
+}
+
+/* Sets a field of the struct that the directive belongs to. */
+static void config_set_field(struct config *config, const char *where, const char *section,
+                             const char *name, const char *value, const struct directive *directive,
+                             void *base)
+{
+    char err[512];
+    char text[CONFIG_VALUE_MAX];
+    int pool = directive->scope != DIRECTIVE_GLOBAL;
+    if (config_expand(value, pool ? section : "$pool", text, sizeof(text)) != 0) {
+        config_error(config,
+                     "%s: [%s] %s = %.200s: allowed are at most %d bytes, none of them a control "
+                     "character",
+                     where, section, name, value, CONFIG_VALUE_MAX - 1);
+        config_stand_in(directive, base);
+    } else if (directive_set(directive, base, text, err, sizeof(err)) != 0) {
+        config_error(config, "%s: [%s] %s = %.400s: %s", where, section, name, value, err);
+        config_stand_in(directive, base);
+    }
+}
+
 void config_set(struct config *config, const char *where, const char *section, const char *name,
                 const char *value)
 {
-    char err[512];
     int global = strcmp(section, "global") == 0;
     struct config_target target = {global ? DIRECTIVE_GLOBAL : DIRECTIVE_POOL, "", name};
 
     if (!global && strcmp(name, "upstream") == 0) {
         target = (struct config_target){DIRECTIVE_UPSTREAM, "", ""};
+    } else if (!global && strcmp(name, "upstream.fpm_pool") == 0) {
+        target = (struct config_target){DIRECTIVE_UPSTREAM, "", "fpm_pool"};
     }
     if (!global && (config_take_apart(name, "class", DIRECTIVE_CLASS, &target) != 0 ||
                     config_take_apart(name, "upstream", DIRECTIVE_UPSTREAM, &target) != 0)) {
@@ -188,10 +259,7 @@ void config_set(struct config *config, const char *where, const char *section, c
                      where, section, name);
         return;
     }
-    if (!global && !config_is_name(section, sizeof(config->pools[0]->name))) {
-        config_error(config,
-                     "%s: [%s]: allowed for a pool's name are letters, digits, _ and -, at most 31",
-                     where, section);
+    if (!global && !config_is_pool(config, where, section)) {
         return;
     }
     struct pool_options *pool = global ? NULL : config_pool(config, section);
@@ -200,154 +268,124 @@ void config_set(struct config *config, const char *where, const char *section, c
         config_error(config,
                      "%s: [%s] %s: at most %d pools, %d upstreams and %d classes are allowed",
                      where, section, name, CONFIG_POOLS_MAX, POOL_UPSTREAMS_MAX, POOL_CLASSES_MAX);
-    } else if (directive_set(directive, base, value, err, sizeof(err)) != 0) {
-        config_error(config, "%s: [%s] %s = %s: %s", where, section, name, value, err);
-    }
-}
-
-/* --- files ------------------------------------------------------------------------------------ */
-
-/* inih's fgets: counts lines, and refuses those that inih would cut in two. */
-static char *config_line(char *line, int size, void *arg)
-{
-    struct config_source *source = arg;
-    if (fgets(line, size, source->file) == NULL) {
-        return NULL;
-    }
-    source->line++;
-    if (strchr(line, '\n') == NULL && !feof(source->file)) {
-        int c;
-        config_error(source->config, "%s:%u: a line longer than %d bytes", source->path,
-                     source->line, size - 2);
-        while ((c = fgetc(source->file)) != EOF && c != '\n') {
-        }
-        line[0] = '\0';
-    }
-    const char *first = line + strspn(line, " \t");
-    if (strchr(";#\r\n", first[0]) == NULL &&
-        strpbrk(first, first[0] == '[' ? "]" : "=:") == NULL) {
-        config_error(source->config, "%s:%u: neither a section, nor a directive with its value",
-                     source->path, source->line);
-        line[0] = '\0';
-    }
-    return line;
-}
-
-/* A path that is not absolute stands beside the file that includes it: the master's own directory
- * is another one once it is in the background. */
-static void config_include(const struct config_source *source, const char *path, const char *section)
-{
-    char beside[2 * CONFIG_LINE_MAX];
-    const char *slash = strrchr(source->path, '/');
-    if (path[0] != '/' && slash != NULL) {
-        snprintf(beside, sizeof(beside), "%.*s/%s", (int)(slash - source->path), source->path,
-                 path);
-        path = beside;
-    }
-    config_read(source->config, path, section, source->depth + 1);
-}
-
-static int config_handler(void *arg, const char *section, const char *name, const char *value)
-{
-    struct config_source *source = arg;
-    char where[512];
-    char text[CONFIG_LINE_MAX];
-    size_t len = strlen(value);
-    const char *in = section[0] != '\0' ? section : source->section;
-
-    snprintf(where, sizeof(where), "%s:%u", source->path, source->line);
-    if (len >= 2 && value[0] == '"' && value[len - 1] == '"') {
-        snprintf(text, sizeof(text), "%.*s", (int)len - 2, value + 1);
     } else {
-        snprintf(text, sizeof(text), "%s", value);
+        config_set_field(config, where, section, name, value, directive, base);
     }
-    if (strcmp(name, "include") == 0) {
-        config_include(source, text, in);
-        return 1;
-    }
-    if (in[0] == '\0') {
-        config_error(source->config, "%s: %s: stands in no section; [global] or [POOL] comes first",
-                     where, name);
-        return 1;
-    }
-    config_set(source->config, where, in, name, text);
-    return 1;
-}
-
-static void config_read_file(struct config *config, const char *path, const char *section,
-                             unsigned depth)
-{
-    struct config_source source = {.config = config, .path = path, .depth = depth};
-    snprintf(source.section, sizeof(source.section), "%s", section);
-    source.file = fopen(path, "re");
-    if (source.file == NULL) {
-        config_error(config, "%s: cannot be read: %s", path, strerror(errno));
-        return;
-    }
-    /* One line is one directive, as in php-fpm's files; a comment begins with ; */
-    ini_allow_multiline = false;
-    ini_use_stack = false;
-    ini_max_line = CONFIG_LINE_MAX;
-    ini_initial_alloc = CONFIG_LINE_MAX;
-    int rc = ini_parse_stream(config_line, &source, config_handler, &source);
-    if (rc != 0) {
-        config_error(config, "%s: %s", path, rc < 0 ? "no memory" : "cannot be parsed");
-    }
-    fclose(source.file);
-}
-
-/* path may be a pattern; without one it must be there. */
-static void config_read(struct config *config, const char *path, const char *section,
-                        unsigned depth)
-{
-    glob_t found;
-    if (depth > CONFIG_DEPTH_MAX) {
-        config_error(config, "%s: included by itself, or more than %d deep", path,
-                     CONFIG_DEPTH_MAX);
-        return;
-    }
-    if (strpbrk(path, "*?[") == NULL || glob(path, GLOB_NOMAGIC, NULL, &found) != 0) {
-        if (strpbrk(path, "*?[") == NULL) {
-            config_read_file(config, path, section, depth);
-        }
-        return;
-    }
-    for (size_t i = 0; i < found.gl_pathc; i++) {
-        config_read_file(config, found.gl_pathv[i], section, depth);
-    }
-    globfree(&found);
-}
-
-void config_load(struct config *config, const char *path)
-{
-    config_read_file(config, path, "", 0);
 }
 
 /* --- all of it -------------------------------------------------------------------------------- */
 
+void config_load(struct config *config, const char *path)
+{
+    config->from_file = 1;
+    source_read(config, path);
+}
+
+/* A path would be another one once the master is in the background. */
+static void config_check_absolute(struct config *config, const char *where, const char *pool,
+                                  const char *name, const struct address *address)
+{
+    if (config->from_file && address->len != 0 && address_is_unix(address) &&
+        strncmp(address->text, "unix:/", 6) != 0) {
+        config_error(config, "%s: [%s] %s = %s: allowed is an absolute path", where, pool, name,
+                     address->text);
+    }
+}
+
+/* What php-fpm's own file says fills in what is not said here. */
+static void config_ask_fpm(struct config *config, const char *where,
+                           const struct pool_options *pool, struct upstream_options *upstream)
+{
+    struct fpmpool fpm;
+    char err[512];
+    char problem[512];
+    if (upstream->address.len != 0) {
+        snprintf(err, sizeof(err), "allowed is only one of it and the upstream's address, %s",
+                 upstream->address.text);
+    } else if (fpmpool_read(&fpm, upstream->fpm_pool, err, sizeof(err)) == 0) {
+        if (address_parse(&upstream->address, fpm.connect, problem, sizeof(problem)) == 0) {
+            if (upstream->max_workers == 0 &&
+                (upstream->name[0] != '\0' || pool->max_workers == 0)) {
+                upstream->max_workers = fpm.max_children;
+            }
+            return;
+        }
+        snprintf(err, sizeof(err), "listen = %.100s: %.300s", fpm.listen, problem);
+    }
+    config_stand_in(directive_find(DIRECTIVE_UPSTREAM, ""), upstream);
+    upstream->max_workers = 1;
+    config_error(config, "%s: [%s] upstream%s%s%s.fpm_pool = %s: %s", where, pool->name,
+                 upstream->name[0] ? "[" : "", upstream->name, upstream->name[0] ? "]" : "",
+                 upstream->fpm_pool, err);
+}
+
+/* Something that a pool cannot do without, by the name under which it would be given. */
+static void config_missing(struct config *config, const char *where,
+                           const struct pool_options *pool, const char *directive, const char *flag,
+                           const char *what)
+{
+    if (config->from_file) {
+        config_error(config, "%s: [%s]: %s is missing: %s", where, pool->name, directive, what);
+    } else {
+        config_error(config, "%s: %s is missing: %s", where, flag, what);
+    }
+}
+
+static void config_finish_upstream(struct config *config, const char *where,
+                                   struct pool_options *pool, struct upstream_options *upstream)
+{
+    if (upstream->fpm_pool[0] != '\0') {
+        config_ask_fpm(config, where, pool, upstream);
+    } else if (upstream->address.len == 0) {
+        config_error(config, "%s: [%s]: upstream[%s] = ADDR is missing", where, pool->name,
+                     upstream->name);
+    } else {
+        config_check_absolute(config, where, pool->name, "upstream", &upstream->address);
+    }
+    if (upstream->max_workers == 0) {
+        upstream->max_workers = pool->max_workers;
+    }
+    if (upstream->max_workers == 0) {
+        config_missing(config, where, pool, "upstream.max_workers", "--max-workers",
+                       "php-fpm's pm.max_children");
+    }
+}
+
+static void config_finish_logs(struct config *config, const char *where,
+                               const struct pool_options *pool)
+{
+    if (pool->slowlog_timeout > 0 && pool->slowlog[0] == '\0') {
+        config_error(config,
+                     "%s: [%s]: slowlog is missing: the file that defer_slowlog_timeout is "
+                     "for",
+                     where, pool->name);
+    }
+    if (pool->allowed_clients.count > 0 && pool->listen.len != 0 &&
+        address_is_unix(&pool->listen)) {
+        config_error(config,
+                     "%s: [%s] listen.allowed_clients: allowed is only a TCP listen; for %s there "
+                     "is listen.mode",
+                     where, pool->name, pool->listen.text);
+    }
+}
+
 static void config_finish_pool(struct config *config, const char *where, struct pool_options *pool)
 {
     if (pool->listen.len == 0) {
-        config_error(config, "%s: [%s]: listen is missing: where the web server connects to", where,
-                     pool->name);
+        config_missing(config, where, pool, "listen", "--listen",
+                       "where the web server connects to");
     }
+    config_check_absolute(config, where, pool->name, "listen", &pool->listen);
     if (pool->upstream_count == 0) {
-        config_error(config, "%s: [%s]: upstream is missing: where php-fpm listens", where,
-                     pool->name);
+        config_missing(config, where, pool, "upstream", "--upstream", "where php-fpm listens");
     }
     for (unsigned i = 0; i < pool->upstream_count; i++) {
-        struct upstream_options *upstream = &pool->upstreams[i];
-        if (upstream->address.len == 0) {
-            config_error(config, "%s: [%s]: upstream[%s] = ADDR is missing", where, pool->name,
-                         upstream->name);
-        }
-        if (upstream->max_workers == 0) {
-            upstream->max_workers = pool->max_workers;
-        }
-        if (upstream->max_workers == 0) {
-            config_error(config,
-                         "%s: [%s]: upstream.max_workers is missing: php-fpm's pm.max_children",
-                         where, pool->name);
+        config_finish_upstream(config, where, pool, &pool->upstreams[i]);
+    }
+    for (unsigned i = 0; i < pool->upstream_count; i++) {
+        if (pool->upstreams[i].name[0] == '\0') {
+            /* It is written as the pool's, see config_print. */
+            pool->max_workers = pool->upstreams[i].max_workers;
         }
     }
     for (unsigned i = 0; i < pool->class_count; i++) {
@@ -355,6 +393,7 @@ static void config_finish_pool(struct config *config, const char *where, struct 
             pool->classes[i].queue_timeout = pool->queue_timeout;
         }
     }
+    config_finish_logs(config, where, pool);
 }
 
 static void config_check_listen(struct config *config, const char *where)
@@ -363,7 +402,8 @@ static void config_check_listen(struct config *config, const char *where)
         for (unsigned j = 0; j < i; j++) {
             const struct address *a = &config->pools[i]->listen;
             const struct address *b = &config->pools[j]->listen;
-            if (a->len != 0 && a->len == b->len && memcmp(&a->sa, &b->sa, a->len) == 0) {
+            if (a->len != 0 && strcmp(a->text, "unix:" CONFIG_STAND_IN) != 0 && a->len == b->len &&
+                memcmp(&a->sa, &b->sa, a->len) == 0) {
                 config_error(config, "%s: [%s] listen = %s: [%s] listens there already", where,
                              config->pools[i]->name, a->text, config->pools[j]->name);
             }
@@ -386,18 +426,23 @@ int config_finish(struct config *config, const char *where)
 static void config_print_scope(FILE *out, enum directive_scope scope, const char *prefix,
                                const char *name, const void *base)
 {
-    char value[1024];
+    char value[CONFIG_VALUE_MAX];
     for (unsigned i = 0; i < directive_count; i++) {
         const struct directive *directive = &directives[i];
-        if (directive->scope != scope) {
-            continue;
+        if (directive->scope != scope || directive->type->print == NULL) {
+            continue; /* the latter: what it says is printed by other directives */
         }
         directive_print(directive, base, value, sizeof(value));
         if (directive->initial == NULL && strcmp(value, "0") == 0) {
             continue; /* not set */
         }
-        fprintf(out, "%s%s%s%s%s%s = %s\n", prefix, name[0] ? "[" : "", name, name[0] ? "]" : "",
-                prefix[0] && directive->name[0] ? "." : "", directive->name, value);
+        if (scope == DIRECTIVE_UPSTREAM && name[0] == '\0' && directive->name[0] != '\0') {
+            continue; /* the pool's */
+        }
+        fprintf(out, "%s%s%s%s%s%s = ", prefix, name[0] ? "[" : "", name, name[0] ? "]" : "",
+                prefix[0] && directive->name[0] ? "." : "", directive->name);
+        source_print_value(out, value);
+        fputc('\n', out);
     }
 }
 

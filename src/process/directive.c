@@ -1,10 +1,14 @@
 #include "deferd/directive.h"
 
+#include "deferd/client_list.h"
 #include "deferd/config.h"
+#include "deferd/format.h"
 #include "deferd/log.h"
 #include "deferd/pool.h"
 
 #include <errno.h>
+#include <grp.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -232,6 +236,103 @@ static int path_set(const struct directive *directive, void *field, const char *
     return text_set(directive, field, value, err, err_size);
 }
 
+static int errorlog_set(const struct directive *directive, void *field, const char *value,
+                        char *err, size_t err_size)
+{
+    if (value[0] != '\0' && value[0] != '/' && strcmp(value, "stderr") != 0 &&
+        strcmp(value, "syslog") != 0) {
+        snprintf(err, err_size, "allowed is an absolute path, stderr or syslog");
+        return -1;
+    }
+    return text_set(directive, field, value, err, err_size);
+}
+
+static int user_set(const struct directive *directive, void *field, const char *value, char *err,
+                    size_t err_size)
+{
+    if (value[0] != '\0' && getpwnam(value) == NULL) {
+        snprintf(err, err_size, "allowed is the name of a user; there is no such user");
+        return -1;
+    }
+    return text_set(directive, field, value, err, err_size);
+}
+
+static int group_set(const struct directive *directive, void *field, const char *value, char *err,
+                     size_t err_size)
+{
+    if (value[0] != '\0' && getgrnam(value) == NULL) {
+        snprintf(err, err_size, "allowed is the name of a group; there is no such group");
+        return -1;
+    }
+    return text_set(directive, field, value, err, err_size);
+}
+
+static int pattern_set(const struct directive *directive, void *field, const char *value, char *err,
+                       size_t err_size)
+{
+    char why[256];
+    struct format *format;
+    if (value[0] == '\0' || format_compile(&format, value, why, sizeof(why)) != 0) {
+        snprintf(err, err_size, "allowed is a format of access log lines; %s",
+                 value[0] != '\0' ? why : "it is empty");
+        return -1;
+    }
+    format_free(format);
+    return text_set(directive, field, value, err, err_size);
+}
+
+static int clients_set(const struct directive *directive, void *field, const char *value, char *err,
+                       size_t err_size)
+{
+    (void)directive;
+    return client_list_parse(field, value, err, err_size);
+}
+
+static void clients_print(const struct directive *directive, const void *field, char *out,
+                          size_t size)
+{
+    (void)directive;
+    client_list_print(field, out, size);
+}
+
+static int facility_set(const struct directive *directive, void *field, const char *value,
+                        char *err, size_t err_size)
+{
+    (void)directive;
+    if (log_parse_facility(value, field) != 0) {
+        snprintf(err, err_size,
+                 "allowed is a facility of syslog: daemon, user, local0 to local7 or another");
+        return -1;
+    }
+    return 0;
+}
+
+static void facility_print(const struct directive *directive, const void *field, char *out,
+                           size_t size)
+{
+    (void)directive;
+    snprintf(out, size, "%s", log_facility_name(*(const int *)field));
+}
+
+static int logformat_set(const struct directive *directive, void *field, const char *value,
+                         char *err, size_t err_size)
+{
+    (void)directive;
+    if (strcmp(value, "text") != 0 && strcmp(value, "json") != 0) {
+        snprintf(err, err_size, "allowed is text or json");
+        return -1;
+    }
+    *(enum log_format *)field = value[0] == 'j' ? LOG_JSON : LOG_TEXT;
+    return 0;
+}
+
+static void logformat_print(const struct directive *directive, const void *field, char *out,
+                            size_t size)
+{
+    (void)directive;
+    snprintf(out, size, "%s", *(const enum log_format *)field == LOG_JSON ? "json" : "text");
+}
+
 static int level_set(const struct directive *directive, void *field, const char *value, char *err,
                      size_t err_size)
 {
@@ -274,6 +375,14 @@ static const struct directive_type type_text = {text_set, text_print, "TEXT"};
 static const struct directive_type type_path = {path_set, text_print, "PATH"};
 static const struct directive_type type_level = {level_set, level_print, "LEVEL"};
 static const struct directive_type type_address = {address_set, address_print, "ADDR"};
+static const struct directive_type type_errorlog = {errorlog_set, text_print, "PATH|syslog|stderr"};
+static const struct directive_type type_logformat = {logformat_set, logformat_print, "text|json"};
+static const struct directive_type type_facility = {facility_set, facility_print, "FACILITY"};
+static const struct directive_type type_user = {user_set, text_print, "USER"};
+static const struct directive_type type_group = {group_set, text_print, "GROUP"};
+static const struct directive_type type_pattern = {pattern_set, text_print, "FORMAT"};
+static const struct directive_type type_clients = {clients_set, clients_print, "ADDR,..."};
+static const struct directive_type type_fpmpool = {path_set, NULL, "FILE"};
 
 /* --- the table -------------------------------------------------------------------------------- */
 
@@ -282,15 +391,28 @@ static const struct directive_type type_address = {address_set, address_print, "
 #define UPSTREAM(field) offsetof(struct upstream_options, field)
 #define CLASS(field)    offsetof(struct class_options, field)
 
+#define DIRECTIVE_ACCESS_FORMAT                                                                    \
+    "%R - %u [%t] \"%m %r%Q%q\" %s request=%{id}x class=%{class}x queue_ms=%{queue}x "             \
+    "response_ms=%{response}x deferred_ms=%{deferred}x done=%{done}x failed=%{failed}x "           \
+    "skipped=%{skipped}x outcome=%{outcome}x pid=%p"
+
 #define WORKERS_MAX 1000000
 #define HOUR        3600000ULL
 #define DAY         (24 * HOUR)
 
 const struct directive directives[] = {
-    {DIRECTIVE_GLOBAL, "error_log", &type_path, GLOBAL(error_log), 0, 256, "",
-     "file for the error log; standard error if empty"},
+    {DIRECTIVE_GLOBAL, "error_log", &type_errorlog, GLOBAL(error_log), 0, 256, "",
+     "where the error log goes: a file, syslog, or stderr, which it is if empty"},
     {DIRECTIVE_GLOBAL, "log_level", &type_level, GLOBAL(log_level), 0, 0, "notice",
      "alert, error, warning, notice or debug"},
+    {DIRECTIVE_GLOBAL, "log_format", &type_logformat, GLOBAL(log_format), 0, 0, "text",
+     "the error log's lines: text, or an object of JSON each"},
+    {DIRECTIVE_GLOBAL, "syslog.facility", &type_facility, GLOBAL(syslog_facility), 0, 0, "daemon",
+     "which part of the system the lines in syslog come from"},
+    {DIRECTIVE_GLOBAL, "syslog.ident", &type_text, GLOBAL(syslog_ident), 0, 32, "deferd",
+     "the name in front of them"},
+    {DIRECTIVE_GLOBAL, "syslog.socket", &type_path, GLOBAL(syslog_socket), 0, 108, "/dev/log",
+     "where the syslog daemon listens"},
     {DIRECTIVE_GLOBAL, "rlimit_files", &type_number, GLOBAL(rlimit_files), 0, 1 << 30, "0",
      "limit of open files; 0 takes as many as are allowed"},
     {DIRECTIVE_GLOBAL, "shutdown_timeout", &type_time, GLOBAL(shutdown_timeout), 0, 30 * DAY, "0",
@@ -301,21 +423,21 @@ const struct directive directives[] = {
     {DIRECTIVE_GLOBAL, "pid", &type_path, GLOBAL(pid), 0, 256, "", "file for the master's pid"},
     {DIRECTIVE_GLOBAL, "daemonize", &type_bool, GLOBAL(daemonize), 0, 0, "no",
      "go into the background once all is ready"},
-    {DIRECTIVE_GLOBAL, "user", &type_text, GLOBAL(user), 0, 64, "",
+    {DIRECTIVE_GLOBAL, "user", &type_user, GLOBAL(user), 0, 64, "",
      "user the worker runs as, if the master is root"},
-    {DIRECTIVE_GLOBAL, "group", &type_text, GLOBAL(group), 0, 64, "",
+    {DIRECTIVE_GLOBAL, "group", &type_group, GLOBAL(group), 0, 64, "",
      "its group; the user's own if empty"},
     {DIRECTIVE_GLOBAL, "control", &type_path, GLOBAL(control), 0, 108, "",
      "unix socket for deferctl; none if empty"},
     {DIRECTIVE_GLOBAL, "control.mode", &type_mode, GLOBAL(control_mode), 0, 0, "0660",
      "its file mode, octal"},
-    {DIRECTIVE_GLOBAL, "control.group", &type_text, GLOBAL(control_group), 0, 64, "",
+    {DIRECTIVE_GLOBAL, "control.group", &type_group, GLOBAL(control_group), 0, 64, "",
      "its group, which may do all that deferctl does; who starts deferd if empty"},
     {DIRECTIVE_GLOBAL, "control.readonly", &type_path, GLOBAL(readonly), 0, 108, "",
      "a second socket, on which deferctl can look and change nothing; none if empty"},
     {DIRECTIVE_GLOBAL, "control.readonly.mode", &type_mode, GLOBAL(readonly_mode), 0, 0, "0660",
      "its file mode, octal"},
-    {DIRECTIVE_GLOBAL, "control.readonly.group", &type_text, GLOBAL(readonly_group), 0, 64, "",
+    {DIRECTIVE_GLOBAL, "control.readonly.group", &type_group, GLOBAL(readonly_group), 0, 64, "",
      "its group"},
     {DIRECTIVE_GLOBAL, "stop_dir", &type_path, GLOBAL(stop_dir), 0, 89, "",
      "directory for the files that tell deferred phases to stop; if empty, they cannot be told"},
@@ -324,12 +446,14 @@ const struct directive directives[] = {
      "where the web server connects to (its fastcgi_pass)"},
     {DIRECTIVE_POOL, "listen.mode", &type_mode, POOL(listen_mode), 0, 0, "0660",
      "file mode of a unix socket to listen on, octal"},
-    {DIRECTIVE_POOL, "listen.owner", &type_text, POOL(listen_owner), 0, 64, "",
+    {DIRECTIVE_POOL, "listen.owner", &type_user, POOL(listen_owner), 0, 64, "",
      "owner of that socket; who starts deferd if empty"},
-    {DIRECTIVE_POOL, "listen.group", &type_text, POOL(listen_group), 0, 64, "",
+    {DIRECTIVE_POOL, "listen.group", &type_group, POOL(listen_group), 0, 64, "",
      "group of that socket"},
     {DIRECTIVE_POOL, "listen.backlog", &type_number, POOL(listen_backlog), 1, 65535, "4096",
      "connections that may wait to be accepted; the kernel caps it at net.core.somaxconn"},
+    {DIRECTIVE_POOL, "listen.allowed_clients", &type_clients, POOL(allowed_clients), 0, 0, "",
+     "the machines that may connect over TCP, separated by commas; all if empty"},
     {DIRECTIVE_POOL, "max_params", &type_size, POOL(max_params), 1024, 64ULL << 20, "64K",
      "params a request may have before it is answered 431"},
     {DIRECTIVE_POOL, "upstream.max_workers", &type_number, POOL(max_workers), 1, WORKERS_MAX, NULL,
@@ -348,9 +472,19 @@ const struct directive directives[] = {
      "100%", "deferred phases that may be under way at once"},
     {DIRECTIVE_POOL, "defer.timeout", &type_time, POOL(defer_timeout), 0, 30 * DAY, "0",
      "how long a deferred phase may take; 0 is for ever"},
+    {DIRECTIVE_POOL, "access.log", &type_path, POOL(access_log), 0, 256, "",
+     "file with a line for each request; without it, the error log has those"},
+    {DIRECTIVE_POOL, "access.format", &type_pattern, POOL(access_format), 0, 1024,
+     DIRECTIVE_ACCESS_FORMAT, "its lines"},
+    {DIRECTIVE_POOL, "slowlog", &type_path, POOL(slowlog), 0, 256, "",
+     "file with a line for each deferred phase that takes longer than the next one says"},
+    {DIRECTIVE_POOL, "defer_slowlog_timeout", &type_time, POOL(slowlog_timeout), 0, 30 * DAY, "0",
+     "when a deferred phase is slow; 0 is never"},
 
     {DIRECTIVE_UPSTREAM, "", &type_address, UPSTREAM(address), 0, 0, NULL,
      "where a php-fpm listens"},
+    {DIRECTIVE_UPSTREAM, "fpm_pool", &type_fpmpool, UPSTREAM(fpm_pool), 0, 256, NULL,
+     "the file of php-fpm's that says so, and pm.max_children"},
     {DIRECTIVE_UPSTREAM, "max_workers", &type_number, UPSTREAM(max_workers), 1, WORKERS_MAX, NULL,
      "requests it works on at once: its pm.max_children"},
 

@@ -7,6 +7,7 @@
 #include "deferd/worker.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
 #include <uv.h>
@@ -31,6 +32,7 @@ int main(int argc, char **argv)
     if (main_fill_standard_streams() != 0) {
         return EXIT_FAILURE;
     }
+    signal(SIGPIPE, SIG_IGN); /* whoever reads the log may go */
     argv = uv_setup_args(argc, argv);
     enum options_result result = options_parse(&options, argc, argv);
     if (result != OPTIONS_RUN) {

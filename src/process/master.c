@@ -10,9 +10,11 @@
 #include "deferd/channel.h"
 #include "deferd/child.h"
 #include "deferd/daemon.h"
+#include "deferd/errorlog.h"
 #include "deferd/fpm.h"
 #include "deferd/handover.h"
 #include "deferd/log.h"
+#include "deferd/logs.h"
 #include "deferd/privileges.h"
 #include "deferd/sockets.h"
 
@@ -34,6 +36,9 @@
 /* A worker that lived shorter counts as one that keeps dying. */
 #define MASTER_STABLE_MS 10000
 
+/* How soon to try again to write what a slow reader of the log did not take. */
+#define MASTER_RELOG_MS 50
+
 #define MASTER_DELAY_FIRST_MS 100
 #define MASTER_DELAY_LAST_MS  10000
 
@@ -50,10 +55,11 @@ struct master {
     uv_timer_t next;     /* begins what again says */
     uv_timer_t become;   /* executes the new binary */
     uv_timer_t watchdog; /* systemd's */
+    uv_timer_t relog;    /* while some of the log could not be written */
     struct options *options;
-    struct config config; /* what is in effect */
-    struct config coming; /* what the candidate is started with, if it is not the same */
-    char *argv0;          /* borrowed; what the process was called as */
+    struct config config;  /* what is in effect */
+    struct config coming;  /* what the candidate is started with, if it is not the same */
+    char *argv0;           /* borrowed; what the process was called as */
     char binary[PATH_MAX]; /* what an upgrade starts */
     struct sockets sockets;
     struct child *children;
@@ -147,19 +153,14 @@ static void master_reload_failed(struct master *master, const char *why)
 }
 
 /* The log follows the configuration that works. */
-static void master_move_log(const struct global_options *from, const struct global_options *to)
+static void master_move_log(const struct global_options *to)
 {
     uid_t uid;
     gid_t gid;
-    char err[256];
-    if (to->error_log[0] == '\0' || strcmp(from->error_log, to->error_log) == 0 ||
-        privileges_find(to->user, to->group, &uid, &gid, err, sizeof(err)) != 0) {
-        return;
-    }
-    int rc = log_open_file(to->error_log, uid, gid);
-    if (rc != 0) {
-        log_line(LOG_ERROR, "error_log = %s: %s; the master's log goes on in the old one",
-                 to->error_log, strerror(-rc));
+    char err[512];
+    if (privileges_find(to->user, to->group, &uid, &gid, err, sizeof(err)) != 0 ||
+        errorlog_open(to, uid, gid, err, sizeof(err)) != 0) {
+        log_line(LOG_ERROR, "%s; the master's log goes on in the old one", err);
     }
 }
 
@@ -170,7 +171,7 @@ static void master_take_over(struct master *master)
     int upgrading = master->upgrading;
     master->current = master->candidate;
     if (master->reloading) {
-        master_move_log(&master->config.global, &master->coming.global);
+        master_move_log(&master->coming.global);
         config_free(&master->config);
         master->config = master->coming;
         master->coming = (struct config){0};
@@ -275,8 +276,8 @@ static void master_child_ended(struct master *master, struct child *child, int s
 static int master_spawn(struct master *master, const char *binary, const struct config *config,
                         char *err, size_t err_size)
 {
-    struct child *child = child_spawn(&master->loop, binary, config, &master->sockets,
-                                      master_on_line, err, err_size);
+    struct child *child =
+        child_spawn(&master->loop, binary, config, &master->sockets, master_on_line, err, err_size);
     if (child == NULL) {
         return -1;
     }
@@ -427,8 +428,16 @@ static void master_on_child_signal(struct master *master)
 
 static void master_reopen_logs(struct master *master)
 {
+    const struct config *config = &master->config;
     struct child *child = NULL;
+    uid_t uid;
+    gid_t gid;
+    char err[256];
     log_reopen();
+    if (privileges_find(config->global.user, config->global.group, &uid, &gid, err, sizeof(err)) ==
+        0) {
+        logs_make_files(config->pools, config->pool_count, uid, gid);
+    }
     DL_FOREACH(master->children, child)
     {
         child_tell(child, "reopen");
@@ -564,13 +573,21 @@ static void master_read_handover(struct master *master)
 
 /* --- all of it -------------------------------------------------------------------------------- */
 
+/* To wake the loop is all it is for: the log is written before the loop waits again. */
+static void master_on_relog(uv_timer_t *timer)
+{
+    (void)timer;
+}
+
 static void master_on_prepare(uv_prepare_t *prepare)
 {
     struct master *master = prepare->data;
     if (master->ending && master->children == NULL) {
         uv_stop(&master->loop);
     }
-    log_flush();
+    if (log_flush() > 0) {
+        uv_timer_start(&master->relog, master_on_relog, MASTER_RELOG_MS, 0);
+    }
 }
 
 static void master_on_watchdog(uv_timer_t *timer)
@@ -588,8 +605,8 @@ static int master_open_loop(struct master *master)
     int rc = uv_loop_init(&master->loop);
     uint64_t watchdog_us;
     master->loop.data = master; /* it is open */
-    uv_timer_t *timers[] = {&master->start, &master->respawn, &master->next, &master->become,
-                            &master->watchdog};
+    uv_timer_t *timers[] = {&master->start,  &master->respawn,  &master->next,
+                            &master->become, &master->watchdog, &master->relog};
     for (size_t i = 0; rc == 0 && i < sizeof(timers) / sizeof(timers[0]); i++) {
         timers[i]->data = master;
         rc = uv_timer_init(&master->loop, timers[i]);
@@ -624,12 +641,10 @@ static int master_prepare_process(struct master *master, char *err, size_t err_s
     if (privileges_find(global->user, global->group, &uid, &gid, err, err_size) != 0) {
         return -1;
     }
-    int rc = global->error_log[0] != '\0' ? log_open_file(global->error_log, uid, gid) : 0;
-    if (rc != 0) {
-        snprintf(err, err_size, "error_log = %s: %s", global->error_log, strerror(-rc));
+    if (errorlog_open(global, uid, gid, err, err_size) != 0) {
         return -1;
     }
-    rc = master_open_loop(master);
+    int rc = master_open_loop(master);
     if (rc != 0) {
         snprintf(err, err_size, "cannot start: %s", uv_strerror(rc));
         return -1;
@@ -720,7 +735,7 @@ int master_run(struct options *options, char **argv)
     signal(SIGPIPE, SIG_IGN); /* a worker may die while it is written to */
     if (master_find_binary(&master) != 0 || master_prepare(&master, err, sizeof(err)) != 0) {
         log_line(LOG_ALERT, "%s", err);
-        log_flush();
+        log_close();
         daemon_ready(err);
         master_close(&master);
         return EXIT_FAILURE;
@@ -732,6 +747,6 @@ int master_run(struct options *options, char **argv)
     int status = master.status;
     master_close(&master);
     log_line(LOG_NOTICE, "master ended");
-    log_flush();
+    log_close();
     return status;
 }

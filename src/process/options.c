@@ -23,11 +23,15 @@
 
 #define OPTIONS_SHORT "c:o:tThv"
 
+/* Room for the long options that are no directives, and for the end of the list. */
+#define OPTIONS_LONGS 16
+
 /* Values getopt_long returns for long options: directives by their index behind these. */
 enum options_long {
     OPTIONS_UPSTREAM = 1000,
     OPTIONS_CLASS,
     OPTIONS_WORKER,
+    OPTIONS_PRINT_DIRECTIVES,
     OPTIONS_DIRECTIVES,
 };
 
@@ -127,7 +131,7 @@ static void options_directive(struct options_state *state, const struct directiv
 static void options_help_flag(const char *name, const char *metavar, const char *initial,
                               const char *help)
 {
-    char left[64];
+    char left[96];
     snprintf(left, sizeof(left), "--%s %s", name, metavar);
     printf("  %-32s %s%s%s%s\n", left, help, initial != NULL && initial[0] ? " (default " : "",
            initial != NULL ? initial : "", initial != NULL && initial[0] ? ")" : "");
@@ -159,6 +163,17 @@ static void options_help(void)
     }
     printf("\nADDR is a path, unix:PATH, HOST:PORT or [V6]:PORT.\n"
            "Signals: TERM and INT end gracefully, a second one at once. See deferd(8).\n");
+}
+
+/* A line a directive: scope, name as in a file, metavar, default. */
+static void options_print_directives(void)
+{
+    static const char *const scopes[] = {"global", "pool", "upstream", "class"};
+    for (unsigned i = 0; i < directive_count; i++) {
+        const struct directive *directive = &directives[i];
+        printf("%s\t%s\t%s\t%s\n", scopes[directive->scope], directive->name,
+               directive->type->metavar, directive->initial != NULL ? directive->initial : "");
+    }
 }
 
 /* --- all of it -------------------------------------------------------------------------------- */
@@ -273,6 +288,7 @@ static void options_longs(struct option *out, char (*names)[64])
     out[n++] = (struct option){"upstream", required_argument, NULL, OPTIONS_UPSTREAM};
     out[n++] = (struct option){"worker", no_argument, NULL, OPTIONS_WORKER};
     out[n++] = (struct option){"class", required_argument, NULL, OPTIONS_CLASS};
+    out[n++] = (struct option){"print-directives", no_argument, NULL, OPTIONS_PRINT_DIRECTIVES};
     for (unsigned i = 0; i < directive_count; i++) {
         if (options_is_flag(&directives[i])) {
             options_flag_name(&directives[i], names[i], sizeof(names[i]));
@@ -315,6 +331,9 @@ static enum options_result options_take(struct options_state *state, int option)
     case OPTIONS_WORKER: /* how a master starts one; not for people */
         options->worker = 1;
         return OPTIONS_RUN;
+    case OPTIONS_PRINT_DIRECTIVES: /* for the tests */
+        options_print_directives();
+        return OPTIONS_DONE;
     default:
         break;
     }
@@ -334,7 +353,7 @@ static enum options_result options_take(struct options_state *state, int option)
 enum options_result options_parse(struct options *options, int argc, char **argv)
 {
     struct options_state state = {.options = options};
-    struct option *longs = calloc(directive_count + 6, sizeof(*longs));
+    struct option *longs = calloc(directive_count + OPTIONS_LONGS, sizeof(*longs));
     char(*names)[64] = calloc(directive_count, sizeof(*names));
     enum options_result result = OPTIONS_RUN;
     int option = 0;

@@ -8,8 +8,10 @@
 
 #include "deferd/channel.h"
 #include "deferd/control.h"
+#include "deferd/errorlog.h"
 #include "deferd/fpm.h"
 #include "deferd/log.h"
+#include "deferd/logs.h"
 #include "deferd/privileges.h"
 #include "deferd/proxy.h"
 #include "deferd/server.h"
@@ -39,11 +41,20 @@ struct worker {
     struct options *options;
     struct proxy proxy;
     struct control control;
+    struct logs logs;        /* of requests */
     struct channel *channel; /* to the master; NULL without one */
     int signalled;           /* a signal has begun the drain, or came during it */
 };
 
 /* --- the end ---------------------------------------------------------------------------------- */
+
+/* Ends at once, whatever goes on. */
+static void worker_exit(struct worker *worker, int status)
+{
+    logs_close(&worker->logs);
+    log_close();
+    _exit(status);
+}
 
 static void worker_on_cut(uv_timer_t *timer)
 {
@@ -51,8 +62,7 @@ static void worker_on_cut(uv_timer_t *timer)
     log_line(LOG_WARNING, "the drain took too long; %u worker slots are busy, and are cut",
              proxy_busy(&worker->proxy));
     proxy_log_cut(&worker->proxy);
-    log_flush();
-    _exit(EXIT_SUCCESS);
+    worker_exit(worker, EXIT_SUCCESS);
 }
 
 /* limit: milliseconds, 0 for none. */
@@ -80,14 +90,13 @@ static void worker_on_signal(uv_signal_t *handle, int number)
     struct worker *worker = handle->data;
     const struct global_options *global = &worker->options->config.global;
     if (number == SIGUSR1) {
-        log_reopen();
+        logs_reopen(&worker->logs);
         return;
     }
     if (worker->signalled) {
         log_line(LOG_NOTICE, "second signal %d: ending at once; %u worker slots were busy", number,
                  proxy_busy(&worker->proxy));
-        log_flush();
-        _exit(EXIT_FAILURE);
+        worker_exit(worker, EXIT_FAILURE);
     }
     worker->signalled = 1;
     if (worker->channel != NULL && !worker->proxy.draining) {
@@ -104,7 +113,7 @@ static void worker_on_line(void *arg, char *line)
     if (strncmp(line, "drain ", 6) == 0) {
         worker_drain(worker, "the master says", strtoull(line + 6, NULL, 10));
     } else if (strcmp(line, "reopen") == 0) {
-        log_reopen();
+        logs_reopen(&worker->logs);
     } else if (strcmp(line, "ping") == 0) {
         channel_send(worker->channel, "pong");
     } else if (strcmp(line, "done") == 0) {
@@ -114,12 +123,38 @@ static void worker_on_line(void *arg, char *line)
     }
 }
 
-/* --- control ---------------------------------------------------------------------------------- */
+/* --- what the proxy tells ----------------------------------------------------------------------
+ */
+
+static void worker_on_response_began(void *arg, struct request *request, const uint8_t *head,
+                                     size_t len)
+{
+    struct worker *worker = arg;
+    logs_response_began(&worker->logs, request, head, len);
+}
+
+static void worker_on_phase_began(void *arg, struct request *request)
+{
+    struct worker *worker = arg;
+    logs_phase_began(&worker->logs, request);
+}
 
 static void worker_on_request_ended(void *arg, const struct request *request, enum outcome outcome)
 {
     struct worker *worker = arg;
+    logs_request_ended(&worker->logs, request, outcome);
     control_request_ended(&worker->control, request, outcome);
+}
+
+/* What the proxy tells goes to all who want to know. */
+static void worker_want_events(struct worker *worker)
+{
+    worker->proxy.events = (struct proxy_events){
+        .response_began = worker_on_response_began,
+        .phase_began = worker_on_phase_began,
+        .request_ended = worker_on_request_ended,
+        .arg = worker,
+    };
 }
 
 /* Without a master: what this process can do itself. */
@@ -167,8 +202,8 @@ static void worker_on_master_gone(void *arg)
 
 static void worker_on_prepare(uv_prepare_t *prepare)
 {
-    (void)prepare;
-    log_flush();
+    struct worker *worker = prepare->data;
+    logs_flush(&worker->logs);
 }
 
 /* Descriptors bound how many clients and workers there can be: takes as many as wanted, with 0 all
@@ -248,6 +283,7 @@ static int worker_open_loop(struct worker *worker, int under_master)
         rc = worker_open_channel(worker);
     }
     if (rc == 0) {
+        worker->flush.data = worker;
         uv_prepare_init(&worker->loop, &worker->flush);
         uv_prepare_start(&worker->flush, worker_on_prepare);
         uv_unref((uv_handle_t *)&worker->flush);
@@ -257,14 +293,21 @@ static int worker_open_loop(struct worker *worker, int under_master)
     return rc;
 }
 
-static int worker_open_log(const struct worker *worker, char *err, size_t err_size)
+/* Opens all logs, while it may: whoever it becomes owns them, and can open them again. */
+static int worker_open_logs(struct worker *worker, char *err, size_t err_size)
 {
-    const char *path = worker->options->config.global.error_log;
-    int rc = path[0] != '\0' ? log_open_file(path, (uid_t)-1, (gid_t)-1) : 0;
-    if (rc != 0) {
-        snprintf(err, err_size, "error_log = %s: %s", path, strerror(-rc));
+    const struct config *config = &worker->options->config;
+    uid_t uid;
+    gid_t gid;
+    if (privileges_find(config->global.user, config->global.group, &uid, &gid, err, err_size) !=
+            0 ||
+        errorlog_open(&config->global, uid, gid, err, err_size) != 0 ||
+        logs_open(&worker->logs, &worker->loop, config->pools, config->pool_count, uid, gid, err,
+                  err_size) != 0) {
+        return -1;
     }
-    return rc;
+    worker->logs.proxy = &worker->proxy;
+    return 0;
 }
 
 /* What needs root comes first, then root goes. listeners: SOCKETS_LIST_MAX. Returns 0, or -1 with a
@@ -277,7 +320,7 @@ static int worker_start(struct worker *worker, int under_master, struct listener
     unsigned count = sockets_of_config(config, specs);
     unsigned workers = 0;
     int rc = worker_open_loop(worker, under_master);
-    if (rc == 0 && worker_open_log(worker, err, err_size) != 0) {
+    if (rc == 0 && worker_open_logs(worker, err, err_size) != 0) {
         return -1; /* after the channel is there, so that the master hears it */
     }
     for (unsigned i = 0; rc == 0 && i < count; i++) {
@@ -293,8 +336,7 @@ static int worker_start(struct worker *worker, int under_master, struct listener
         if (privileges_drop(config->global.user, config->global.group, err, err_size) != 0) {
             return -1;
         }
-        worker->proxy.events =
-            (struct proxy_events){.request_ended = worker_on_request_ended, .arg = worker};
+        worker_want_events(worker);
         worker->proxy.stop_dir = config->global.stop_dir;
         worker->proxy.know_workers = config->global.control[0] != '\0';
         rc = proxy_open(&worker->proxy, &worker->loop, config->pools, config->pool_count);
@@ -320,8 +362,8 @@ static int worker_listen(struct worker *worker, const struct listener *listeners
     control_open(&worker->control, &worker->proxy, &events);
     listeners += pools + SOCKETS_CONTROL;
     for (unsigned i = 0; i < CONTROL_SOCKETS; i++) {
-        if (listeners[i].fd >= 0 && control_listen(&worker->control, i, &listeners[i], rights[i],
-                                                   err, err_size) != 0) {
+        if (listeners[i].fd >= 0 &&
+            control_listen(&worker->control, i, &listeners[i], rights[i], err, err_size) != 0) {
             return -1;
         }
     }
@@ -359,11 +401,13 @@ static void worker_end(struct worker *worker)
     sigfillset(&set);
     sigprocmask(SIG_BLOCK, &set, NULL);
     control_close(&worker->control);
+    logs_close(&worker->logs);
     uv_walk(&worker->loop, worker_close_handle, NULL);
     uv_run(&worker->loop, UV_RUN_DEFAULT);
     uv_loop_close(&worker->loop);
     control_free(&worker->control);
     proxy_free(&worker->proxy);
+    logs_free(&worker->logs);
     config_free(&worker->options->config);
 }
 
@@ -383,13 +427,13 @@ int worker_run(struct options *options, int under_master)
         if (worker.channel != NULL) {
             channel_send(worker.channel, "failed %s", err);
         }
-        log_flush();
+        log_close();
         return EXIT_FAILURE;
     }
     worker_say_ready(&worker);
     uv_run(&worker.loop, UV_RUN_DEFAULT);
     worker_end(&worker);
     log_line(LOG_NOTICE, "ended");
-    log_flush();
+    log_close();
     return EXIT_SUCCESS;
 }

@@ -15,6 +15,7 @@
 #include "deferd/values.h"
 #include "deferd/watch.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <utlist.h>
@@ -570,6 +571,23 @@ void client_upload_drained(struct client *client)
 
 /* --- connections ------------------------------------------------------------------------------ */
 
+/* May its machine connect? */
+static int client_is_allowed(const struct client *client)
+{
+    struct sockaddr_storage peer = {0};
+    int len = sizeof(peer);
+    struct pool *pool = client->pool;
+    if (pool->options->allowed_clients.count == 0) {
+        return 1;
+    }
+    snprintf(pool->forbidden, sizeof(pool->forbidden), "an unknown address");
+    if (uv_tcp_getpeername(&client->stream.io.tcp, (struct sockaddr *)&peer, &len) != 0) {
+        return 0;
+    }
+    uv_ip_name((const struct sockaddr *)&peer, pool->forbidden, sizeof(pool->forbidden));
+    return client_list_allows(&pool->options->allowed_clients, (const struct sockaddr *)&peer);
+}
+
 int client_accept(struct pool *pool, uv_stream_t *listener)
 {
     if (pool->proxy->client_count >= pool->proxy->max_conns) {
@@ -597,6 +615,10 @@ int client_accept(struct pool *pool, uv_stream_t *listener)
     if (!address_is_unix(&pool->options->listen)) {
         uv_tcp_nodelay(&client->stream.io.tcp, 1);
         uv_tcp_keepalive(&client->stream.io.tcp, 1, STREAM_TCP_KEEPALIVE);
+    }
+    if (!client_is_allowed(client)) {
+        client_close(client, "its address is not allowed");
+        return UV_EACCES;
     }
     client_update_reading(client);
     return 0;

@@ -218,6 +218,25 @@ void head_shed(struct head *head)
     head->class_name = (struct slice){0};
     buf_free(&head->records);
     head->records = label;
+    head->shed = 1;
+}
+
+int head_next_param(const struct head *head, struct head_walk *walk, struct param *out)
+{
+    const struct buf *records = &head->records;
+    if (!head->done || head->shed) {
+        return 0;
+    }
+    walk->at = walk->at > 0 ? walk->at : FCGI_SHORT_RECORD;
+    while (walk->left == 0 && walk->at + FCGI_HEADER_LEN < records->len) {
+        const uint8_t *header = records->data + walk->at;
+        walk->left = (size_t)(header[4] << 8 | header[5]);
+        walk->at += FCGI_HEADER_LEN;
+    }
+    size_t n = params_next(records->data + walk->at, walk->left, out);
+    walk->at += n;
+    walk->left -= n;
+    return n > 0;
 }
 
 void head_free(struct head *head)

@@ -180,7 +180,8 @@ static struct ms_text request_ms(uint64_t from, uint64_t to)
     return out;
 }
 
-/* The one line that each request leaves in the log. What there was none of is "-". */
+/* The one line that each request leaves in the log, unless its pool has an access log. What there
+ * was none of is "-". */
 static void request_log(const struct request *request, enum outcome outcome)
 {
     char method[64];
@@ -223,7 +224,9 @@ static void request_close(struct request *request, enum outcome outcome)
     const struct proxy_events *events = &pool->proxy->events;
 
     if (request->head.done || request->status != 0) {
-        request_log(request, outcome);
+        if (pool->options->access_log[0] == '\0') {
+            request_log(request, outcome);
+        }
         if (events->request_ended != NULL) {
             events->request_ended(events->arg, request, outcome);
         }
@@ -240,6 +243,7 @@ static void request_close(struct request *request, enum outcome outcome)
     deferral_free(&request->deferral);
     head_free(&request->head);
     buf_free(&request->held);
+    buf_free(&request->note);
     free(request);
     pool_dispatch(pool);
 }
@@ -377,8 +381,12 @@ void request_cancel(struct request *request, const char *why)
  * defer.max_workers the end of the response waits for a place. */
 static void request_begin_phase(struct request *request, struct gather *down)
 {
+    const struct proxy_events *events = &request->pool->proxy->events;
     request->deferred = uv_hrtime();
     pool_begin_phase(request->pool, request);
+    if (events->phase_began != NULL) {
+        events->phase_began(events->arg, request);
+    }
     if (!request->placed && gather_take(down, &request->held) == 0) {
         request_set_state(request, REQUEST_HELD);
         return;

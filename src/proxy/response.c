@@ -9,6 +9,7 @@
 #include "deferd/client.h"
 #include "deferd/log.h"
 #include "deferd/pool.h"
+#include "deferd/proxy.h"
 #include "deferd/request.h"
 #include "deferd/stop.h"
 
@@ -43,6 +44,7 @@ static int response_refuse(struct request *request, const char *why, struct gath
 static int response_head(struct request *request, const uint8_t *data, size_t len,
                          struct gather *down)
 {
+    const struct proxy_events *events = &request->pool->proxy->events;
     struct buf *held = &request->held;
     if (held->len > 0) {
         if (buf_append(held, data, len) != 0) {
@@ -55,6 +57,9 @@ static int response_head(struct request *request, const uint8_t *data, size_t le
     if (head > 0) {
         request->cgi_done = 1;
         request->status = cgi_head_status(&request->cgi);
+        if (events->response_began != NULL) {
+            events->response_began(events->arg, request, data, head);
+        }
         response_emit(request, data, request->head.is_head ? head : len, down);
         if (held->len > 0) {
             gather_flush(down); /* before held goes; the error stays in down */

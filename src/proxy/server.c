@@ -12,16 +12,22 @@
 /* How often at most a refused connection is worth a line. */
 #define SERVER_SAY_MS 1000
 
+/* Something that is worth a line now and then. */
+struct server_said {
+    uint64_t at;    /* uv_now() of the last line */
+    uint64_t count; /* how often it has happened since */
+};
+
 struct server {
     struct stream stream;
     struct listener listener;
-    struct pool *pool;      /* borrowed */
-    struct stream refused;  /* a connection that is taken only to be closed */
-    int refusing;           /* it is open */
-    int refuse_next;        /* another one came meanwhile */
-    unsigned handles;       /* open libuv handles; freed with the last */
-    uint64_t said;          /* uv_now() of the last line about that */
-    uint64_t refused_count; /* since that line */
+    struct pool *pool;            /* borrowed */
+    struct stream refused;        /* a connection that is taken only to be closed */
+    int refusing;                 /* it is open */
+    int refuse_next;              /* another one came meanwhile */
+    unsigned handles;             /* open libuv handles; freed with the last */
+    struct server_said full;      /* connections refused for want of descriptors */
+    struct server_said forbidden; /* and for listen.allowed_clients */
 };
 
 static void server_refuse(struct server *server);
@@ -63,25 +69,46 @@ static void server_refuse(struct server *server)
     uv_close(&server->refused.io.handle, server_on_refused);
 }
 
+/* It has happened once more. Returns how often since the last line, if it is time for one, or 0. */
+static unsigned long long server_say(const struct server *server, struct server_said *said)
+{
+    uint64_t now = uv_now(server->pool->loop);
+    said->count++;
+    if (said->at != 0 && now - said->at < SERVER_SAY_MS) {
+        return 0;
+    }
+    unsigned long long count = said->count;
+    *said = (struct server_said){.at = now};
+    return count;
+}
+
 static void server_on_connection(uv_stream_t *stream, int status)
 {
     struct server *server = stream->data;
-    uint64_t now = uv_now(stream->loop);
     int rc = status != 0 ? status : client_accept(server->pool, stream);
+    unsigned long long count;
     if (rc == 0) {
         return;
     }
-    server->refused_count++;
-    if (server->said == 0 || now - server->said >= SERVER_SAY_MS) {
+    if (status == 0 && rc == UV_EACCES) {
+        count = server_say(server, &server->forbidden);
+        if (count > 0) {
+            log_line(LOG_WARNING,
+                     "%s: closed %llu connection(s) of machines that are not in "
+                     "listen.allowed_clients, the last one of %s",
+                     server->listener.address.text, count, server->pool->forbidden);
+        }
+        return;
+    }
+    count = server_say(server, &server->full);
+    if (count > 0) {
         log_line(
             LOG_ERROR,
             "%s: refused %llu connection(s): %s; %llu are open, at most %llu may be (raise the "
             "limit of open files)",
-            server->listener.address.text, (unsigned long long)server->refused_count,
-            uv_strerror(rc), (unsigned long long)server->pool->proxy->client_count,
+            server->listener.address.text, count, uv_strerror(rc),
+            (unsigned long long)server->pool->proxy->client_count,
             (unsigned long long)server->pool->proxy->max_conns);
-        server->said = now;
-        server->refused_count = 0;
     }
     if (status == 0) {
         server_refuse(server);

@@ -84,7 +84,7 @@ def test_missing_value_is_named(option):
           ("0", "-1", "", "x", "1x", " ", "1.5", "99999999999", "99999999999999999999999")),
         *(("--log-level", value) for value in ("loud", "", "NOTICE ", "3")),
         *(("--listen-mode", value) for value in ("rw", "", "999", "0888", "-1", "77777")),
-        *(("--max-params", value) for value in ("-1", "", "x", "1k", "99999999999999999999999")),
+        *(("--max-params", value) for value in ("-1", "", "x", "1q", "99999999999999999999999")),
         *((option, value) for option in ("--listen", "--upstream") for value in
           ("", "unix:", "nonsense", "127.0.0.1", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:65536",
            "127.0.0.1:-1", "::1:80", "[::1:80", "[::1]80", ":", "/" + "x" * 108)),

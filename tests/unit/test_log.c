@@ -6,6 +6,7 @@
 
 #include <ctype.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <regex.h>
 #include <signal.h>
 #include <stdio.h>
@@ -255,34 +256,72 @@ static void a_long_line_is_cut(void **state)
     }
 }
 
-static void a_full_pipe_loses_lines_and_does_not_block(void **state)
+/* Reads all there is, terminated; the caller frees it. */
+static char *drain_pipe(int fd)
 {
-    int fds[2];
-    char text[65536];
-    size_t got = 0;
+    size_t cap = 1 << 20;
+    size_t len = 0;
     ssize_t n;
+    char *text = malloc(cap);
+    assert_non_null(text);
+    while (len < cap - 1 && (n = read(fd, text + len, cap - 1 - len)) > 0) {
+        len += (size_t)n;
+    }
+    text[len] = '\0';
+    return text;
+}
+
+/* A pipe that blocks whoever writes to it, as standard error is; only the test's end does not. */
+static void open_pipe(int fds[2])
+{
+    assert_int_equal(pipe(fds), 0);
+    assert_int_equal(fcntl(fds[0], F_SETFL, O_NONBLOCK), 0);
+}
+
+static unsigned count_lines(const char *text, const char *what)
+{
+    unsigned count = 0;
+    for (const char *at = text; (at = strstr(at, what)) != NULL; at++) {
+        count++;
+    }
+    return count;
+}
+
+static void a_full_pipe_loses_lines_says_so_and_does_not_block(void **state)
+{
+    enum { LINES = 100000 };
+    int fds[2];
     (void)state;
-    assert_int_equal(pipe2(fds, O_NONBLOCK), 0);
+    open_pipe(fds);
     log_open(fds[1], LOG_NOTICE);
-    for (int i = 0; i < 100000; i++) {
+    alarm(20); /* a write that blocks would do so for ever */
+    for (int i = 0; i < LINES; i++) {
         log_line(LOG_NOTICE, "line %d", i);
     }
-    log_line(LOG_ERROR, "lost");
-    while ((n = read(fds[0], text, sizeof(text))) > 0) {
-        got += (size_t)n;
-    }
-    assert_true(got > 0);
+    assert_true(log_flush() > 0);
+    char *first = drain_pipe(fds[0]);
+    log_flush();
+    char *second = drain_pipe(fds[0]);
+    alarm(0);
+    unsigned got = count_lines(first, ": line ") + count_lines(second, ": line ");
+    assert_in_range(got, 100, LINES - 1);
+    const char *said = strstr(second, "WARNING: ");
+    assert_non_null(said);
+    assert_int_equal(strtoul(said + 9, NULL, 10), LINES - got);
+    assert_true(matches(said, "line\\(s\\) of this log were dropped, .*\n$"));
+    assert_int_equal(log_flush(), 0);
     log_line(LOG_ERROR, "after");
-    n = read(fds[0], text, sizeof(text) - 1);
-    assert_true(n > 0);
-    text[n] = '\0';
-    assert_true(matches(text, "^" STAMP "ERROR: after\n$"));
+    char *third = drain_pipe(fds[0]);
+    assert_true(matches(third, "^" STAMP "ERROR: after\n$"));
     log_open(log_fd, LOG_NOTICE);
+    free(first);
+    free(second);
+    free(third);
     close(fds[0]);
     close(fds[1]);
 }
 
-static void a_log_without_a_reader_is_dropped(void **state)
+static void a_log_without_a_reader_is_dropped_and_counted(void **state)
 {
     int fds[2];
     (void)state;
@@ -291,10 +330,81 @@ static void a_log_without_a_reader_is_dropped(void **state)
     close(fds[0]);
     log_open(fds[1], LOG_NOTICE);
     log_line(LOG_ERROR, "nobody reads this");
+    log_line(LOG_ERROR, "nor this");
     log_open(log_fd, LOG_NOTICE);
     log_line(LOG_ERROR, "but this");
-    is_written("^" STAMP "ERROR: but this\n$");
+    is_written("^" STAMP "ERROR: but this\n" STAMP "WARNING: 2 line\\(s\\) of this log were "
+               "dropped, for it could not be written\n$");
     close(fds[1]);
+}
+
+static void a_text_with_line_feeds_is_one_line(void **state)
+{
+    (void)state;
+    log_open(log_fd, LOG_NOTICE);
+    log_line(LOG_ERROR, "%s", "one\ntwo\nthree\n");
+    is_written("^" STAMP "ERROR: one two three \n$");
+}
+
+static void json_is_an_object_a_line(void **state)
+{
+    (void)state;
+    log_open(log_fd, LOG_NOTICE);
+    log_set_format(LOG_JSON);
+    log_line(LOG_WARNING, "request 42: %s", "a \"b\" \\ c\n\x01\xc3\xa4\x7f");
+    log_line(LOG_NOTICE, "request=43 method=GET");
+    log_line(LOG_ALERT, "request no 44: x");
+    log_set_format(LOG_TEXT);
+    char *text = written_text();
+    json_t *objects[3];
+    char *save = NULL;
+    char *line = strtok_r(text, "\n", &save);
+    for (size_t i = 0; i < 3; i++, line = strtok_r(NULL, "\n", &save)) {
+        assert_non_null(line);
+        objects[i] = json_loads(line, JSON_REJECT_DUPLICATES, NULL);
+        assert_non_null(objects[i]);
+        assert_int_equal(json_integer_value(json_object_get(objects[i], "pid")), getpid());
+        assert_true(matches(json_string_value(json_object_get(objects[i], "time")),
+                            "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{3}"
+                            "\\+05:30$"));
+    }
+    assert_null(line);
+    assert_int_equal(json_integer_value(json_object_get(objects[0], "request")), 42);
+    assert_string_equal(json_string_value(json_object_get(objects[0], "message")),
+                        "a \"b\" \\ c\n\x01\\xC3\\xA4\x7f");
+    assert_string_equal(json_string_value(json_object_get(objects[0], "level")), "warning");
+    assert_int_equal(json_integer_value(json_object_get(objects[1], "request")), 43);
+    assert_string_equal(json_string_value(json_object_get(objects[1], "message")),
+                        "request=43 method=GET");
+    assert_null(json_object_get(objects[2], "request"));
+    assert_string_equal(json_string_value(json_object_get(objects[2], "level")), "alert");
+    for (size_t i = 0; i < 3; i++) {
+        json_decref(objects[i]);
+    }
+    free(text);
+}
+
+static void a_long_line_of_json_is_cut_and_stays_json(void **state)
+{
+    char message[LOG_LINE_MAX];
+    (void)state;
+    log_open(log_fd, LOG_NOTICE);
+    log_set_format(LOG_JSON);
+    for (size_t len = 600; len < sizeof(message); len += 7) {
+        memset(message, len % 2 ? '\x01' : 'x', len);
+        message[len] = '\0';
+        assert_int_equal(ftruncate(log_fd, 0), 0);
+        assert_int_equal(lseek(log_fd, 0, SEEK_SET), 0);
+        log_line(LOG_ERROR, "%s", message);
+        char *text = written_text();
+        assert_in_range(strlen(text), 600, LOG_LINE_MAX);
+        json_t *object = json_loads(text, 0, NULL);
+        assert_non_null(object);
+        assert_int_equal(json_string_value(json_object_get(object, "message"))[0], message[0]);
+        json_decref(object);
+        free(text);
+    }
+    log_set_format(LOG_TEXT);
 }
 
 /* Reads an escaped text back. Returns its length. */
@@ -404,8 +514,11 @@ int main(void)
         LOG_TEST(what_waits_goes_to_the_log_it_was_meant_for),
         LOG_TEST(any_number_of_lines_may_wait),
         LOG_TEST(a_long_line_is_cut),
-        LOG_TEST(a_full_pipe_loses_lines_and_does_not_block),
-        LOG_TEST(a_log_without_a_reader_is_dropped),
+        LOG_TEST(a_full_pipe_loses_lines_says_so_and_does_not_block),
+        LOG_TEST(a_log_without_a_reader_is_dropped_and_counted),
+        LOG_TEST(a_text_with_line_feeds_is_one_line),
+        LOG_TEST(json_is_an_object_a_line),
+        LOG_TEST(a_long_line_of_json_is_cut_and_stays_json),
         cmocka_unit_test(levels_have_names),
         cmocka_unit_test(every_hostile_byte_is_escaped),
         cmocka_unit_test(an_escaped_word_is_one_field),

@@ -55,6 +55,7 @@ static void *scarce_calloc(size_t count, size_t size)
 #define head_end            scarce_head_end
 #define head_keep_conn      scarce_head_keep_conn
 #define head_shed           scarce_head_shed
+#define head_next_param     scarce_head_next_param
 #define head_free           scarce_head_free
 #define share_of            scarce_share_of
 #define queue_open          scarce_queue_open

@@ -1,0 +1,17 @@
+/*
+ * The error log as the configuration has it.
+ */
+#ifndef DEFERD_ERRORLOG_H
+#define DEFERD_ERRORLOG_H
+
+#include "deferd/config.h"
+
+#include <stddef.h>
+#include <sys/types.h>
+
+/* Goes on as global says; a new file gets this owner (-1: as it is). Returns 0, or -1 with a
+ * sentence in err, then the log is where it was. */
+int errorlog_open(const struct global_options *global, uid_t uid, gid_t gid, char *err,
+                  size_t err_size);
+
+#endif
