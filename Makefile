@@ -128,6 +128,13 @@ C_FILES := $(SRC) $(wildcard include/deferd/*.h tests/unit/*.[ch] tests/fuzz/*.[
 format: ## format the C code
 	clang-format -i $(C_FILES)
 
+.PHONY: docs
+docs: all ## write what is made from the table of directives: deferd.conf(5), etc/deferd.conf
+	$(BUILD)/deferd --print-man >$(BUILD)/directives.man
+	sed -i -e '/^\.\\" Begin/,/^\.\\" End/{//!d}' -e '/^\.\\" Begin/r $(BUILD)/directives.man' \
+	    docs/man/deferd.conf.5
+	$(BUILD)/deferd --print-sample >etc/deferd.conf
+
 .PHONY: tidy
 tidy: ## static analysis: clang-format, clang-tidy, cppcheck
 	clang-format --dry-run -Werror $(C_FILES)
@@ -141,7 +148,7 @@ tidy: ## static analysis: clang-format, clang-tidy, cppcheck
 PACKAGES := gcc libc6-dev make pkg-config libuv1-dev libjansson-dev libinih-dev libsystemd-dev uthash-dev \
             libfcgi-dev libfcgi-bin libcmocka-dev valgrind \
             nginx-light php-cli php-fpm php-xml php-mbstring php-slim php-pimple phpunit \
-            python3 python3-pytest curl wrk
+            python3 python3-pytest curl wrk groff-base
 
 .PHONY: deps
 deps: ## install what is missing, with apt-get

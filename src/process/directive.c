@@ -290,7 +290,7 @@ const struct directive directives[] = {
     {DIRECTIVE_GLOBAL, "error_log", &type_path, GLOBAL(error_log), 0, 256, "",
      "file for the error log; standard error if empty"},
     {DIRECTIVE_GLOBAL, "log_level", &type_level, GLOBAL(log_level), 0, 0, "notice",
-     "alert, error, warning, notice or debug"},
+     "the least severe lines to log: alert, error, warning, notice or debug"},
     {DIRECTIVE_GLOBAL, "rlimit_files", &type_number, GLOBAL(rlimit_files), 0, 1 << 30, "0",
      "limit of open files; 0 takes as many as are allowed"},
     {DIRECTIVE_GLOBAL, "shutdown_timeout", &type_time, GLOBAL(shutdown_timeout), 0, 30 * DAY, "0",

@@ -5,6 +5,7 @@
 #include "deferd/options.h"
 
 #include "deferd/directive.h"
+#include "deferd/manual.h"
 #include "deferd/sockets.h"
 
 #include <getopt.h>
@@ -22,11 +23,16 @@
 
 #define OPTIONS_SHORT "c:o:tThv"
 
+/* Room for the long options that are no directives, and for the end of the list. */
+#define OPTIONS_LONGS 16
+
 /* Values getopt_long returns for long options: directives by their index behind these. */
 enum options_long {
     OPTIONS_UPSTREAM = 1000,
     OPTIONS_CLASS,
     OPTIONS_WORKER,
+    OPTIONS_PRINT_MAN,
+    OPTIONS_PRINT_SAMPLE,
     OPTIONS_DIRECTIVES,
 };
 
@@ -127,7 +133,7 @@ static void options_directive(struct options_state *state, const struct directiv
 static void options_help_flag(const char *name, const char *metavar, const char *initial,
                               const char *help)
 {
-    char left[64];
+    char left[96];
     snprintf(left, sizeof(left), "--%s %s", name, metavar);
     printf("  %-32s %s%s%s%s\n", left, help, initial != NULL && initial[0] ? " (default " : "",
            initial != NULL ? initial : "", initial != NULL && initial[0] ? ")" : "");
@@ -238,6 +244,8 @@ static void options_longs(struct option *out, char (*names)[64])
     out[n++] = (struct option){"upstream", required_argument, NULL, OPTIONS_UPSTREAM};
     out[n++] = (struct option){"worker", no_argument, NULL, OPTIONS_WORKER};
     out[n++] = (struct option){"class", required_argument, NULL, OPTIONS_CLASS};
+    out[n++] = (struct option){"print-man", no_argument, NULL, OPTIONS_PRINT_MAN};
+    out[n++] = (struct option){"print-sample", no_argument, NULL, OPTIONS_PRINT_SAMPLE};
     for (unsigned i = 0; i < directive_count; i++) {
         if (options_is_flag(&directives[i])) {
             options_flag_name(&directives[i], names[i], sizeof(names[i]));
@@ -280,6 +288,12 @@ static enum options_result options_take(struct options_state *state, int option)
     case OPTIONS_WORKER: /* how a master starts one; not for people */
         options->worker = 1;
         return OPTIONS_RUN;
+    case OPTIONS_PRINT_MAN: /* these two are for the Makefile */
+        manual_print_directives(stdout);
+        return OPTIONS_DONE;
+    case OPTIONS_PRINT_SAMPLE:
+        manual_print_sample(stdout);
+        return OPTIONS_DONE;
     default:
         break;
     }
@@ -299,7 +313,7 @@ static enum options_result options_take(struct options_state *state, int option)
 enum options_result options_parse(struct options *options, int argc, char **argv)
 {
     struct options_state state = {.options = options};
-    struct option *longs = calloc(directive_count + 6, sizeof(*longs));
+    struct option *longs = calloc(directive_count + OPTIONS_LONGS, sizeof(*longs));
     char(*names)[64] = calloc(directive_count, sizeof(*names));
     enum options_result result = OPTIONS_RUN;
     int option = 0;
