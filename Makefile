@@ -193,7 +193,7 @@ deb: deps ## build a Debian package: build/deb/deferd_VERSION_ARCH.deb
 	mkdir -p $(BUILD)/deb/deferd
 	cp -R $(DEB_SOURCE) $(BUILD)/deb/deferd
 	sed -i '1s/(.*)/($(VERSION))/' $(BUILD)/deb/deferd/debian/changelog
-	cd $(BUILD)/deb/deferd && env -u MAKEFLAGS -u MFLAGS dpkg-buildpackage -b -us -uc -rfakeroot
+	cd $(BUILD)/deb/deferd && env -u MAKEFLAGS -u MFLAGS -u BUILD -u VERSION dpkg-buildpackage -b -us -uc -rfakeroot
 	rm -rf $(BUILD)/deb/deferd
 	@ls $(BUILD)/deb/*.deb
 

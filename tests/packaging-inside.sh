@@ -35,7 +35,7 @@ wait_for() {
 runs_binary() { [ "$(readlink "/proc/$(cat /run/deferd/deferd.pid)/exe")" = /usr/sbin/deferd ]; }
 runs_old_binary() { readlink "/proc/$(cat /run/deferd/deferd.pid)/exe" | grep -q deleted; }
 serves() { [ "$(php /srv/get.php)" = ok ]; }
-load() { wrk -c64 -t2 -d"$1"s http://127.0.0.1/order.php; }
+load() { wrk -c64 -t2 -d"$1"s http://127.0.0.1:80/order.php; }
 no_error() { ! grep -E 'Socket errors|Non-2xx' /tmp/wrk.log && grep -q 'requests in' /tmp/wrk.log; }
 is_gone() { ! kill -0 "$1"; }
 

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -43,7 +44,10 @@ int log_open_file(const char *path, uid_t uid, gid_t gid)
     if (fd < 0) {
         return -errno;
     }
-    if ((uid != (uid_t)-1 || gid != (gid_t)-1) && fchown(fd, uid, gid) != 0) {
+    /* One that logrotate has made for this user keeps its group, which may be who reads it. */
+    struct stat made;
+    int owned = uid != (uid_t)-1 && fstat(fd, &made) == 0 && made.st_uid == uid;
+    if (!owned && (uid != (uid_t)-1 || gid != (gid_t)-1) && fchown(fd, uid, gid) != 0) {
         int error = errno;
         close(fd);
         return -error;
