@@ -112,6 +112,7 @@ check "the old one is kept" test -s /var/log/deferd/error.log.1
 step "upgrade, and back, and again, under load"
 rm -f /srv/log/*
 sed -i 's/^;queue.max = .*/queue.max = 2000/' /etc/deferd/deferd.conf
+sed -i 's|^;upstream.keepalive.*|upstream.keepalive = no|' /etc/deferd/deferd.conf
 load 20 >/tmp/wrk.log 2>&1 &
 wrk=$!
 sleep 2

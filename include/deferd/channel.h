@@ -1,7 +1,7 @@
 /*
  * The line protocol between master and worker, over a socket pair.
  *
- *     worker to master    ready | failed TEXT | reload | upgrade | quit | pong
+ *     worker to master    ready | failed TEXT | leaving | reload | upgrade | quit | pong
  *     master to worker    drain MS | done | failed TEXT | reopen | ping
  */
 #ifndef DEFERD_CHANNEL_H

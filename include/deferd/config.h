@@ -24,6 +24,13 @@ struct global_options {
     int daemonize;
     char user[64]; /* names; empty: stays who it is */
     char group[64];
+    char control[108]; /* paths of the control sockets, or empty */
+    mode_t control_mode;
+    char control_group[64];
+    char readonly[108];
+    mode_t readonly_mode;
+    char readonly_group[64];
+    char stop_dir[128]; /* a path, or empty: deferred phases cannot be asked to stop */
 };
 
 struct config {

@@ -7,10 +7,12 @@
 #include "deferd/address.h"
 #include "deferd/config.h"
 
-#define SOCKETS_MAX (CONFIG_POOLS_MAX + 4)
+/* What a configuration can listen on, and what two of them can between which a reload changes. */
+#define SOCKETS_LIST_MAX (CONFIG_POOLS_MAX + 8)
+#define SOCKETS_MAX      (2 * SOCKETS_LIST_MAX)
 
 /* Where a worker finds what its master gives it: the channel, the configuration, and from there on
- * the sockets, in the order of the configuration's pools. */
+ * the sockets, in the order of sockets_of_config. */
 #define SOCKETS_CHANNEL  3
 #define SOCKETS_CONFIG   4
 #define SOCKETS_FIRST_FD 5
@@ -36,6 +38,18 @@ struct socket_spec {
     unsigned backlog;
 };
 
+/* What a configuration listens on, in the order in which workers get it: the pools' sockets first,
+ * then those of SOCKETS_…. Fills at most SOCKETS_LIST_MAX of out, whose texts stay the configuration's;
+ * one that is not configured has an address of length 0. Returns how many. */
+unsigned sockets_of_config(const struct config *config, struct socket_spec *out);
+
+/* Places in that list, behind the pools. */
+enum sockets_extra {
+    SOCKETS_CONTROL,
+    SOCKETS_READONLY,
+    SOCKETS_EXTRA_COUNT,
+};
+
 /* Takes over the listening sockets that systemd passes (sd_listen_fds(3)). */
 void sockets_take_systemd(struct sockets *sockets);
 
@@ -47,7 +61,7 @@ void sockets_begin(struct sockets *sockets);
 int sockets_want(struct sockets *sockets, const struct socket_spec *spec, char *err,
                  size_t err_size);
 
-/* Closes those that were made since sockets_begin. */
+/* Closes those that were made since sockets_begin; the others stay, as before it. */
 void sockets_undo(struct sockets *sockets);
 
 /* Closes those that are not wanted, and removes their files. */

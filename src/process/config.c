@@ -223,6 +223,20 @@ static char *config_line(char *line, int size, void *arg)
     return line;
 }
 
+/* A path that is not absolute stands beside the file that includes it: the master's own directory
+ * is another one once it is in the background. */
+static void config_include(const struct config_source *source, const char *path, const char *section)
+{
+    char beside[2 * CONFIG_LINE_MAX];
+    const char *slash = strrchr(source->path, '/');
+    if (path[0] != '/' && slash != NULL) {
+        snprintf(beside, sizeof(beside), "%.*s/%s", (int)(slash - source->path), source->path,
+                 path);
+        path = beside;
+    }
+    config_read(source->config, path, section, source->depth + 1);
+}
+
 static int config_handler(void *arg, const char *section, const char *name, const char *value)
 {
     struct config_source *source = arg;
@@ -238,7 +252,7 @@ static int config_handler(void *arg, const char *section, const char *name, cons
         snprintf(text, sizeof(text), "%s", value);
     }
     if (strcmp(name, "include") == 0) {
-        config_read(source->config, text, in, source->depth + 1);
+        config_include(source, text, in);
         return 1;
     }
     if (in[0] == '\0') {

@@ -72,17 +72,41 @@ void daemon_ready(const char *why)
     }
 }
 
+/* Is this still the file of that name? Whoever held the lock before may have removed it. */
+static int daemon_is_file(int fd, const char *path)
+{
+    struct stat opened;
+    struct stat named;
+    return fstat(fd, &opened) == 0 && stat(path, &named) == 0 && opened.st_dev == named.st_dev &&
+           opened.st_ino == named.st_ino;
+}
+
+/* Opens the file and locks it. Returns the descriptor, or -1; with locked set if somebody else has
+ * the lock, the file stays open. */
+static int daemon_open_pid(const char *path, int *locked)
+{
+    for (;;) {
+        int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+        *locked = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0;
+        if (fd < 0 || *locked || daemon_is_file(fd, path)) {
+            return fd;
+        }
+        close(fd);
+    }
+}
+
 int daemon_lock_pid(const char *path, int fd, char *err, size_t err_size)
 {
     char text[32] = "";
+    int locked = 0;
     if (fd < 0) {
-        fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+        fd = daemon_open_pid(path, &locked);
     }
     if (fd < 0) {
         snprintf(err, err_size, "pid = %s: %s", path, strerror(errno));
         return -1;
     }
-    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    if (locked) {
         ssize_t n = pread(fd, text, sizeof(text) - 1, 0);
         text[n > 0 ? strcspn(text, "\n") : 0] = '\0';
         snprintf(err, err_size, "pid = %s: deferd runs already, pid %s", path, text);

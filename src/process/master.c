@@ -8,19 +8,19 @@
 #include "deferd/master.h"
 
 #include "deferd/channel.h"
+#include "deferd/child.h"
 #include "deferd/daemon.h"
+#include "deferd/handover.h"
 #include "deferd/log.h"
 #include "deferd/privileges.h"
 #include "deferd/sockets.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/wait.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
@@ -36,23 +36,9 @@
 #define MASTER_DELAY_FIRST_MS 100
 #define MASTER_DELAY_LAST_MS  10000
 
-/* The environment variable by which one binary tells the next what it takes over. */
-#define MASTER_STATE "DEFERD_STATE"
-
 static const int master_signals[] = {SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD};
 
 #define MASTER_SIGNALS (sizeof(master_signals) / sizeof(master_signals[0]))
-
-struct master;
-
-struct child {
-    struct master *master; /* borrowed */
-    struct child *prev, *next;
-    pid_t pid;
-    struct channel *channel; /* NULL once it is closed */
-    uint64_t started;        /* uv_now() */
-    char why[512];           /* what it said when it failed */
-};
 
 struct master {
     uv_loop_t loop;
@@ -60,21 +46,26 @@ struct master {
     uv_prepare_t flush;
     uv_timer_t start;    /* bounds the wait for the candidate */
     uv_timer_t respawn;  /* the delay before the next worker */
+    uv_timer_t next;     /* begins what again says */
+    uv_timer_t become;   /* executes the new binary */
     uv_timer_t watchdog; /* systemd's */
     struct options *options;
     struct config config; /* what is in effect */
     struct config coming; /* what the candidate is started with, if it is not the same */
-    char **argv;          /* borrowed */
-    char binary[PATH_MAX];
+    char *argv0;          /* borrowed; what the process was called as */
+    char binary[PATH_MAX]; /* what an upgrade starts */
     struct sockets sockets;
     struct child *children;
     struct child *current;   /* the one that works; NULL while there is none */
     struct child *candidate; /* the one that is to be current when it is ready */
     struct child *asked;     /* who wants to know what becomes of the reload */
     unsigned deaths;         /* in a row */
-    int upgrading;           /* the candidate is of a new binary, and this process is to be */
+    int reloading;           /* the candidate has another configuration */
+    int upgrading;           /* or is of a new binary, and this process is to be */
+    int again;               /* a signal came meanwhile that asks for another one */
     int pid_fd;              /* of the pid file, locked; -1 without one */
-    int ready;               /* there was a worker that was ready */
+    char pid_path[256];
+    int ready; /* there was a worker that was ready */
     int ending;
     int status; /* the exit status */
 };
@@ -82,34 +73,52 @@ struct master {
 static void master_spawn_again(struct master *master);
 static void master_reload(struct master *master, struct child *child, int upgrade);
 static void master_end(struct master *master, uint64_t limit, const char *why);
-static void master_become_new(struct master *master);
+static void master_on_become(uv_timer_t *timer);
+static void master_block_signals(int how);
 static void master_on_start_timeout(uv_timer_t *timer);
 
 /* --- children --------------------------------------------------------------------------------- */
 
-static void master_free_child(struct master *master, struct child *child)
+static void master_forget_child(struct master *master, struct child *child)
 {
     DL_DELETE(master->children, child);
-    if (child->channel != NULL) {
-        channel_close(child->channel);
-    }
     if (master->asked == child) {
         master->asked = NULL;
     }
-    free(child);
+    child_free(child);
 }
 
 /* Whoever asked for a reload hears how it ended. why: NULL if it went well. */
 static void master_reply(struct master *master, const char *why)
 {
-    if (master->asked != NULL && master->asked->channel != NULL) {
-        if (why == NULL) {
-            channel_send(master->asked->channel, "done");
-        } else {
-            channel_send(master->asked->channel, "failed %s", why);
-        }
+    if (master->asked != NULL && why == NULL) {
+        child_tell(master->asked, "done");
+    } else if (master->asked != NULL) {
+        child_tell(master->asked, "failed %s", why);
     }
     master->asked = NULL;
+}
+
+static void master_on_next(uv_timer_t *timer)
+{
+    struct master *master = timer->data;
+    int again = master->again;
+    master->again = 0;
+    if (again != 0 && !master->ending) {
+        master_reload(master, NULL, again == SIGUSR2);
+    }
+}
+
+/* A reload is over, in whatever way. */
+static void master_settle(struct master *master)
+{
+    master->candidate = NULL;
+    master->reloading = 0;
+    master->upgrading = 0;
+    uv_timer_stop(&master->start);
+    if (master->again != 0) {
+        uv_timer_start(&master->next, master_on_next, 0, 0);
+    }
 }
 
 /* The candidate, or what was to be one, has come to nothing: all stays as it is. */
@@ -122,9 +131,7 @@ static void master_reload_failed(struct master *master, const char *why)
              why);
     sockets_undo(&master->sockets);
     config_free(&master->coming);
-    master->upgrading = 0;
-    master->candidate = NULL;
-    uv_timer_stop(&master->start);
+    master_settle(master);
     master_reply(master, why);
     daemon_ready(why);
     if (!master->ready) {
@@ -133,13 +140,25 @@ static void master_reload_failed(struct master *master, const char *why)
     } else {
         sd_notify(0, "READY=1\nSTATUS=The last reload failed");
     }
+    if (master->current == NULL && !master->ending) {
+        master_spawn_again(master); /* the reload had come between a death and the next worker */
+    }
 }
 
-static void master_drain_child(const struct master *master, struct child *child, uint64_t limit)
+/* The log follows the configuration that works. */
+static void master_move_log(const struct global_options *from, const struct global_options *to)
 {
-    (void)master;
-    if (child->channel != NULL) {
-        channel_send(child->channel, "drain %llu", (unsigned long long)limit);
+    uid_t uid;
+    gid_t gid;
+    char err[256];
+    if (to->error_log[0] == '\0' || strcmp(from->error_log, to->error_log) == 0 ||
+        privileges_find(to->user, to->group, &uid, &gid, err, sizeof(err)) != 0) {
+        return;
+    }
+    int rc = log_open_file(to->error_log, uid, gid);
+    if (rc != 0) {
+        log_line(LOG_ERROR, "error_log = %s: %s; the master's log goes on in the old one",
+                 to->error_log, strerror(-rc));
     }
 }
 
@@ -149,161 +168,102 @@ static void master_take_over(struct master *master)
     struct child *old = master->current;
     int upgrading = master->upgrading;
     master->current = master->candidate;
-    master->candidate = NULL;
-    master->upgrading = 0;
-    uv_timer_stop(&master->start);
-    if (master->coming.pool_count > 0) {
+    if (master->reloading) {
+        master_move_log(&master->config.global, &master->coming.global);
         config_free(&master->config);
         master->config = master->coming;
         master->coming = (struct config){0};
     }
     sockets_commit(&master->sockets);
-    if (old != NULL) {
-        master_drain_child(master, old, master->config.global.shutdown_timeout);
-    }
+    master_settle(master);
     log_line(LOG_NOTICE, "worker %d works now", (int)master->current->pid);
     master->ready = 1;
-    master_reply(master, NULL);
+    master_reply(master, NULL); /* before it is told to drain: it has the answer to hand on */
+    if (old != NULL) {
+        child_tell(old, "drain %llu", (unsigned long long)master->config.global.shutdown_timeout);
+    }
     daemon_ready(NULL);
     sd_notify(0, "READY=1\nSTATUS=Ready");
     if (upgrading) {
-        master_become_new(master);
+        /* Signals from here on are for the new one. What this one has already caught it works
+         * through first, in the turn of the loop before that timer. */
+        master_block_signals(SIG_BLOCK);
+        uv_timer_start(&master->become, master_on_become, 1, 0);
     }
 }
+
 /* A line from a child. */
-static void master_on_line(void *arg, char *line)
+static void master_on_line(struct child *child, char *line)
 {
-    struct child *child = arg;
-    struct master *master = child->master;
-    if (strcmp(line, "ready") == 0 && child == master->candidate) {
+    struct master *master = child->owner;
+    if (strcmp(line, "ready") == 0 && child == master->candidate && !master->ending) {
         master_take_over(master);
     } else if (strncmp(line, "failed ", 7) == 0) {
         snprintf(child->why, sizeof(child->why), "%s", line + 7);
     } else if (strcmp(line, "pong") == 0 && child == master->current) {
         sd_notify(0, "WATCHDOG=1");
+    } else if (strcmp(line, "leaving") == 0 && child == master->current && !master->ending) {
+        log_line(LOG_NOTICE, "worker %d was told to end by somebody else; it is replaced",
+                 (int)child->pid);
+        master->current = NULL;
+        if (master->candidate == NULL) {
+            master_spawn_again(master);
+        }
     } else if (strcmp(line, "reload") == 0 || strcmp(line, "upgrade") == 0) {
         master_reload(master, child, line[0] == 'u');
     } else if (strcmp(line, "quit") == 0) {
+        child_tell(child, "done");
         master_end(master, master->config.global.shutdown_timeout, "quit");
     }
-}
-
-static void master_on_channel_end(void *arg)
-{
-    struct child *child = arg;
-    channel_close(child->channel);
-    child->channel = NULL; /* its exit status says the rest */
 }
 
 static void master_child_ended(struct master *master, struct child *child, int status)
 {
     char how[600];
+    const char *colon = child->why[0] != '\0' ? ": " : "";
     if (WIFSIGNALED(status)) {
-        snprintf(how, sizeof(how), "worker %d was ended by signal %d", (int)child->pid,
-                 WTERMSIG(status));
+        snprintf(how, sizeof(how), "worker %d was ended by signal %d%s%s", (int)child->pid,
+                 WTERMSIG(status), colon, child->why);
     } else {
         snprintf(how, sizeof(how), "worker %d ended with status %d%s%s", (int)child->pid,
-                 WEXITSTATUS(status), child->why[0] != '\0' ? ": " : "", child->why);
+                 WEXITSTATUS(status), colon, child->why);
     }
     int current = child == master->current;
     int candidate = child == master->candidate;
     int stable = uv_now(&master->loop) - child->started >= MASTER_STABLE_MS;
     log_line(current && !master->ending ? LOG_ALERT : LOG_NOTICE, "%s", how);
-    master_free_child(master, child);
-    if (candidate && !master->ending) {
-        master_reload_failed(master, how);
+    master_forget_child(master, child);
+    if (current || candidate) {
+        master->deaths = current && stable ? 0 : master->deaths + 1;
     }
     if (current) {
         master->current = NULL;
-        master->deaths = stable ? 0 : master->deaths + 1;
     }
-    if (!master->ending && master->ready && master->current == NULL && master->candidate == NULL) {
-        if (!current) {
-            master->deaths++;
-        }
+    if (master->ending) {
+        return;
+    }
+    if (candidate && (master->reloading || !master->ready)) {
+        master_reload_failed(master, how);
+    } else if (candidate) {
+        master_settle(master);
+        master_spawn_again(master);
+    } else if (current && master->candidate == NULL) {
         master_spawn_again(master);
     }
 }
 
 /* --- starting one ----------------------------------------------------------------------------- */
 
-/* The configuration as a file that has no name: a worker that takes another one's place must not
- * depend on what stands in the file by then. */
-static int master_config_fd(const struct config *config)
-{
-    int fd = memfd_create("deferd.conf", MFD_CLOEXEC);
-    int copy = fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1;
-    FILE *file = copy >= 0 ? fdopen(copy, "w") : NULL;
-    if (file == NULL) {
-        return -1;
-    }
-    config_print(config, file);
-    int rc = fclose(file);
-    lseek(fd, 0, SEEK_SET);
-    return rc == 0 ? fd : -1;
-}
-
-/* In the child: puts the descriptors where the worker looks for them, and becomes it. */
-static void master_exec(const struct master *master, const char *binary,
-                        const struct config *config, int channel, int config_fd)
-{
-    /* argv[0] is as long as the longest title the worker gives itself. */
-    static char *const argv[] = {"deferd: worker process is starting", "--worker", NULL};
-    int fds[SOCKETS_MAX + 2];
-    int count = 0;
-    sigset_t none;
-
-    fds[count++] = channel;
-    fds[count++] = config_fd;
-    for (unsigned i = 0; i < config->pool_count; i++) {
-        struct socket_entry *entry =
-            sockets_find((struct sockets *)&master->sockets, &config->pools[i]->listen);
-        fds[count++] = entry->listener.fd;
-    }
-    for (int i = 0; i < count; i++) {
-        fds[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, SOCKETS_CHANNEL + SOCKETS_MAX + 2);
-    }
-    for (int i = 0; i < count; i++) {
-        dup2(fds[i], SOCKETS_CHANNEL + i);
-    }
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    execv(binary, argv);
-    dprintf(SOCKETS_CHANNEL, "failed %s: %s\n", binary, strerror(errno));
-    _exit(EXIT_FAILURE);
-}
-
-/* Starts a worker with this configuration. Returns 0, or -1 with a sentence in err. */
+/* Starts a candidate with this configuration. Returns 0, or -1 with a sentence in err. */
 static int master_spawn(struct master *master, const char *binary, const struct config *config,
                         char *err, size_t err_size)
 {
-    int pair[2] = {-1, -1};
-    struct child *child = calloc(1, sizeof(*child));
-    int config_fd = master_config_fd(config);
-    if (child == NULL || config_fd < 0 ||
-        socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0) {
-        snprintf(err, err_size, "cannot start a worker: %s", strerror(errno));
-        close(config_fd);
-        free(child);
+    struct child *child = child_spawn(&master->loop, binary, config, &master->sockets,
+                                      master_on_line, err, err_size);
+    if (child == NULL) {
         return -1;
     }
-    log_flush();
-    child->pid = fork();
-    if (child->pid == 0) {
-        master_exec(master, binary, config, pair[1], config_fd);
-    }
-    close(config_fd);
-    close(pair[1]);
-    const struct channel_events events = {master_on_line, master_on_channel_end, child};
-    child->channel = child->pid > 0 ? channel_open(&master->loop, pair[0], &events) : NULL;
-    if (child->channel == NULL) {
-        snprintf(err, err_size, "cannot start a worker: %s", strerror(errno));
-        close(pair[0]);
-        free(child);
-        return -1;
-    }
-    child->master = master;
-    child->started = uv_now(&master->loop);
+    child->owner = master;
     DL_APPEND(master->children, child);
     master->candidate = child;
     uv_timer_start(&master->start, master_on_start_timeout, MASTER_START_MS, 0);
@@ -353,12 +313,12 @@ static void master_spawn_again(struct master *master)
 static int master_want_sockets(struct master *master, const struct config *config, char *err,
                                size_t err_size)
 {
+    struct socket_spec specs[SOCKETS_LIST_MAX];
+    unsigned count = sockets_of_config(config, specs);
     sockets_begin(&master->sockets);
-    for (unsigned i = 0; i < config->pool_count; i++) {
-        const struct pool_options *pool = config->pools[i];
-        const struct socket_spec spec = {pool->listen, pool->listen_mode, pool->listen_owner,
-                                         pool->listen_group, pool->listen_backlog};
-        if (sockets_want(&master->sockets, &spec, err, err_size) != 0) {
+    for (unsigned i = 0; i < count; i++) {
+        if (specs[i].address.len > 0 &&
+            sockets_want(&master->sockets, &specs[i], err, err_size) != 0) {
             return -1;
         }
     }
@@ -370,12 +330,17 @@ static void master_reload(struct master *master, struct child *child, int upgrad
 {
     char err[1024];
     const char *what = upgrade ? "upgrade" : "reload";
-    if (master->ending || master->candidate != NULL) {
-        log_line(LOG_WARNING, "%s: refused, for %s is under way", what,
-                 master->ending ? "the end" : "another one");
-        if (child != NULL && child->channel != NULL) {
-            channel_send(child->channel, "failed another one is under way");
+    int busy = master->candidate != NULL || uv_is_active((uv_handle_t *)&master->become);
+    if (master->ending || (busy && child != NULL)) {
+        const char *why = master->ending ? "deferd is ending" : "another one is under way";
+        log_line(LOG_WARNING, "%s: refused: %s", what, why);
+        if (child != NULL) {
+            child_tell(child, "failed %s", why);
         }
+        return;
+    }
+    if (busy) {
+        master->again = upgrade ? SIGUSR2 : SIGHUP; /* who sends a signal cannot be refused */
         return;
     }
     log_line(LOG_NOTICE, "%s: begins", what);
@@ -383,6 +348,7 @@ static void master_reload(struct master *master, struct child *child, int upgrad
                (unsigned long long)(uv_hrtime() / 1000));
     uv_timer_stop(&master->respawn);
     master->asked = child;
+    master->reloading = 1;
     master->upgrading = upgrade;
     if (options_load(master->options, &master->coming) != 0) {
         snprintf(err, sizeof(err), "%.*s", (int)master->coming.errors.len,
@@ -423,7 +389,7 @@ static void master_end(struct master *master, uint64_t limit, const char *why)
     uv_timer_stop(&master->respawn);
     DL_FOREACH(master->children, child)
     {
-        master_drain_child(master, child, limit);
+        child_tell(child, "drain %llu", (unsigned long long)limit);
     }
 }
 
@@ -448,9 +414,7 @@ static void master_reopen_logs(struct master *master)
     log_reopen();
     DL_FOREACH(master->children, child)
     {
-        if (child->channel != NULL) {
-            channel_send(child->channel, "reopen");
-        }
+        child_tell(child, "reopen");
     }
 }
 
@@ -487,111 +451,98 @@ static void master_on_signal(uv_signal_t *handle, int number)
 
 /* --- a new binary takes this process over ----------------------------------------------------- */
 
-static void master_keep_open(int fd)
+/* A signal between exec and the new binary's handlers would end the process. */
+static void master_block_signals(int how)
 {
-    fcntl(fd, F_SETFD, 0);
+    sigset_t set;
+    sigemptyset(&set);
+    for (size_t i = 0; i < MASTER_SIGNALS; i++) {
+        sigaddset(&set, master_signals[i]);
+    }
+    sigprocmask(how, &set, NULL);
 }
 
-/* What the new binary must know, in the environment, a line for each descriptor. */
-static void master_write_state(struct master *master)
+static void master_fill_handover(struct master *master, struct handover *out)
 {
-    char text[128 + ADDRESS_TEXT_MAX];
-    struct buf state = {0};
     const struct child *child = NULL;
-    for (unsigned i = 0; i < master->sockets.count; i++) {
-        const struct socket_entry *entry = &master->sockets.entries[i];
-        snprintf(text, sizeof(text), "socket %d %llu %llu %s\n", entry->listener.fd,
-                 (unsigned long long)entry->listener.dev, (unsigned long long)entry->listener.ino,
-                 entry->asked.text);
-        buf_append(&state, text, strlen(text));
-        master_keep_open(entry->listener.fd);
-    }
+    *out = (struct handover){.sockets = &master->sockets, .pid_fd = master->pid_fd};
     DL_FOREACH(master->children, child)
     {
-        int fd = child->channel != NULL ? channel_fd(child->channel) : -1;
-        snprintf(text, sizeof(text), "child %d %d %d\n", (int)child->pid, fd,
-                 child == master->current);
-        buf_append(&state, text, strlen(text));
-        master_keep_open(fd);
+        if (out->child_count < HANDOVER_CHILDREN_MAX) {
+            unsigned i = out->child_count++;
+            out->children[i].pid = child->pid;
+            out->children[i].fd = child->channel != NULL ? channel_fd(child->channel) : -1;
+            out->children[i].current = child == master->current;
+        }
     }
-    if (master->pid_fd >= 0) {
-        snprintf(text, sizeof(text), "pid %d\n", master->pid_fd);
-        buf_append(&state, text, strlen(text));
-        master_keep_open(master->pid_fd);
-    }
-    buf_append(&state, "", 1);
-    setenv(MASTER_STATE, (const char *)state.data, 1);
-    buf_free(&state);
 }
 
-static void master_become_new(struct master *master)
+/* The command line as it was, but for the file's path, which holds in any directory. */
+static const char **master_argv(const struct master *master)
 {
-    log_line(LOG_NOTICE, "upgrade: the master goes on as %s", master->binary);
-    log_flush();
-    master_write_state(master);
-    execv(master->binary, master->argv);
-    log_line(LOG_ERROR, "upgrade: %s: %s; the master stays the old one", master->binary,
-             strerror(errno));
-    unsetenv(MASTER_STATE);
+    const struct options *options = master->options;
+    const char **argv = calloc(4 + 2 * (size_t)options->override_count, sizeof(*argv));
+    size_t n = 0;
+    if (argv == NULL) {
+        return NULL;
+    }
+    argv[n++] = master->argv0;
+    argv[n++] = "-c";
+    argv[n++] = options->file;
+    for (unsigned i = 0; i < options->override_count; i++) {
+        argv[n++] = "-o";
+        argv[n++] = options->overrides[i];
+    }
+    return argv;
 }
 
-static void master_adopt(struct master *master, pid_t pid, int fd, int current)
+static void master_on_become(uv_timer_t *timer)
 {
-    struct child *child = calloc(1, sizeof(*child));
-    const struct channel_events events = {master_on_line, master_on_channel_end, child};
-    if (child == NULL) {
+    static struct handover handover;
+    struct master *master = timer->data;
+    const char **argv = master_argv(master);
+    if (master->ending) {
+        master_block_signals(SIG_UNBLOCK);
+        free(argv);
         return;
     }
-    child->master = master;
-    child->pid = pid;
-    child->started = uv_now(&master->loop);
-    child->channel = fd >= 0 ? channel_open(&master->loop, fd, &events) : NULL;
-    DL_APPEND(master->children, child);
-    if (current) {
-        master->current = child;
-        master->ready = 1;
+    if (master->again != 0) {
+        kill(getpid(), master->again); /* as it is blocked, the new one gets it */
+        master->again = 0;
     }
-}
-
-static void master_read_state_line(struct master *master, const char *line)
-{
-    struct socket_entry entry = {0};
-    unsigned long long dev;
-    unsigned long long ino;
-    int a;
-    int b;
-    int c;
-    char err[256];
-    char asked[ADDRESS_TEXT_MAX];
-    if (sscanf(line, "socket %d %llu %llu %255s", &a, &dev, &ino, asked) == 4 &&
-        master->sockets.count < SOCKETS_MAX &&
-        address_parse(&entry.asked, asked, err, sizeof(err)) == 0) {
-        entry.listener.fd = a;
-        entry.listener.dev = (dev_t)dev;
-        entry.listener.ino = (ino_t)ino;
-        address_of_socket(&entry.listener.address, a);
-        fcntl(a, F_SETFD, FD_CLOEXEC);
-        master->sockets.entries[master->sockets.count++] = entry;
-    } else if (sscanf(line, "child %d %d %d", &a, &b, &c) == 3) {
-        fcntl(b, F_SETFD, FD_CLOEXEC);
-        master_adopt(master, a, b, c);
-    } else if (sscanf(line, "pid %d", &a) == 1) {
-        fcntl(a, F_SETFD, FD_CLOEXEC);
-        master->pid_fd = a;
+    master_fill_handover(master, &handover);
+    log_line(LOG_NOTICE, "upgrade: master %d goes on as %s", (int)getpid(), master->binary);
+    log_flush();
+    if (argv != NULL && handover_write(&handover, &master->config) == 0) {
+        execv(master->binary, (char *const *)argv);
     }
+    log_line(LOG_ERROR, "upgrade: %s: %s; the master stays the old one", master->binary,
+             strerror(errno));
+    handover_undo(&handover);
+    master_block_signals(SIG_UNBLOCK);
+    free(argv);
 }
 
 /* Takes over from the binary that was this process before. */
-static void master_read_state(struct master *master, const char *state)
+static void master_read_handover(struct master *master)
 {
-    char *text = strdup(state);
-    char *save = NULL;
-    for (char *line = text != NULL ? strtok_r(text, "\n", &save) : NULL; line != NULL;
-         line = strtok_r(NULL, "\n", &save)) {
-        master_read_state_line(master, line);
+    static struct handover handover;
+    handover.sockets = &master->sockets;
+    handover_read(&handover);
+    master->pid_fd = handover.pid_fd;
+    for (unsigned i = 0; i < handover.child_count; i++) {
+        struct child *child = child_adopt(&master->loop, handover.children[i].pid,
+                                          handover.children[i].fd, master_on_line);
+        if (child == NULL) {
+            continue;
+        }
+        child->owner = master;
+        DL_APPEND(master->children, child);
+        if (handover.children[i].current) {
+            master->current = child;
+            master->ready = 1;
+        }
     }
-    free(text);
-    unsetenv(MASTER_STATE);
 }
 
 /* --- all of it -------------------------------------------------------------------------------- */
@@ -608,8 +559,8 @@ static void master_on_prepare(uv_prepare_t *prepare)
 static void master_on_watchdog(uv_timer_t *timer)
 {
     const struct master *master = timer->data;
-    if (master->current != NULL && master->current->channel != NULL) {
-        channel_send(master->current->channel, "ping"); /* the pong is what systemd hears of */
+    if (master->current != NULL) {
+        child_tell(master->current, "ping"); /* the pong is what systemd hears of */
     } else {
         sd_notify(0, "WATCHDOG=1"); /* without a worker, this process is what works */
     }
@@ -619,7 +570,9 @@ static int master_open_loop(struct master *master)
 {
     int rc = uv_loop_init(&master->loop);
     uint64_t watchdog_us;
-    uv_timer_t *timers[] = {&master->start, &master->respawn, &master->watchdog};
+    master->loop.data = master; /* it is open */
+    uv_timer_t *timers[] = {&master->start, &master->respawn, &master->next, &master->become,
+                            &master->watchdog};
     for (size_t i = 0; rc == 0 && i < sizeof(timers) / sizeof(timers[0]); i++) {
         timers[i]->data = master;
         rc = uv_timer_init(&master->loop, timers[i]);
@@ -642,15 +595,13 @@ static int master_open_loop(struct master *master)
     return rc;
 }
 
-/* Everything that must be in order before the first worker. Returns 0, or -1 with a sentence in
- * err. */
-static int master_prepare(struct master *master, char *err, size_t err_size)
+/* What there is before the first worker: background, log, loop. */
+static int master_prepare_process(struct master *master, char *err, size_t err_size)
 {
     const struct global_options *global = &master->config.global;
-    const char *state = getenv(MASTER_STATE);
     uid_t uid;
     gid_t gid;
-    if (state == NULL && global->daemonize && daemon_start(err, err_size) != 0) {
+    if (!handover_is_there() && global->daemonize && daemon_start(err, err_size) != 0) {
         return -1;
     }
     if (privileges_find(global->user, global->group, &uid, &gid, err, err_size) != 0) {
@@ -666,11 +617,23 @@ static int master_prepare(struct master *master, char *err, size_t err_size)
         snprintf(err, err_size, "cannot start: %s", uv_strerror(rc));
         return -1;
     }
-    if (state != NULL) {
-        master_read_state(master, state);
+    return 0;
+}
+
+/* Everything that must be in order before the first worker, and that one. Returns 0, or -1 with a
+ * sentence in err. */
+static int master_prepare(struct master *master, char *err, size_t err_size)
+{
+    const struct global_options *global = &master->config.global;
+    if (master_prepare_process(master, err, err_size) != 0) {
+        return -1;
+    }
+    if (handover_is_there()) {
+        master_read_handover(master);
     } else {
         sockets_take_systemd(&master->sockets);
     }
+    snprintf(master->pid_path, sizeof(master->pid_path), "%s", global->pid);
     if (global->pid[0] != '\0') {
         master->pid_fd = daemon_lock_pid(global->pid, master->pid_fd, err, err_size);
         if (master->pid_fd < 0) {
@@ -678,12 +641,15 @@ static int master_prepare(struct master *master, char *err, size_t err_size)
         }
     }
     if (master_want_sockets(master, &master->config, err, err_size) != 0) {
-        sockets_undo(&master->sockets);
         return -1;
     }
-    return master->current != NULL
-               ? 0
-               : master_spawn(master, "/proc/self/exe", &master->config, err, err_size);
+    if (master->current != NULL) {
+        sockets_commit(&master->sockets);
+        master_block_signals(SIG_UNBLOCK);
+        master_on_child_signal(master); /* who ended while nobody could hear it */
+        return 0;
+    }
+    return master_spawn(master, "/proc/self/exe", &master->config, err, err_size);
 }
 
 static void master_close_handle(uv_handle_t *handle, void *arg)
@@ -697,30 +663,49 @@ static void master_close_handle(uv_handle_t *handle, void *arg)
 static void master_close(struct master *master)
 {
     if (master->pid_fd >= 0) {
-        unlink(master->config.global.pid);
+        unlink(master->pid_path);
     }
     sockets_close(&master->sockets);
-    uv_walk(&master->loop, master_close_handle, NULL);
-    uv_run(&master->loop, UV_RUN_DEFAULT);
-    uv_loop_close(&master->loop);
+    if (master->loop.data != NULL) {
+        uv_walk(&master->loop, master_close_handle, NULL);
+        uv_run(&master->loop, UV_RUN_DEFAULT);
+        uv_loop_close(&master->loop);
+    }
     config_free(&master->config);
     config_free(&master->coming);
+}
+
+/* What an upgrade starts: the path this process was started by, which may be a link that is turned
+ * to another file; or the file itself, if it was found by PATH. Returns 0 or -1. */
+static int master_find_binary(struct master *master)
+{
+    char directory[PATH_MAX];
+    if (master->argv0[0] == '/') {
+        snprintf(master->binary, sizeof(master->binary), "%s", master->argv0);
+        return 0;
+    }
+    if (strchr(master->argv0, '/') != NULL && getcwd(directory, sizeof(directory)) != NULL) {
+        int n = snprintf(master->binary, sizeof(master->binary), "%s/%s", directory, master->argv0);
+        return n < (int)sizeof(master->binary) ? 0 : -1;
+    }
+    return readlink("/proc/self/exe", master->binary, sizeof(master->binary) - 1) > 0 ? 0 : -1;
 }
 
 int master_run(struct options *options, char **argv)
 {
     static struct master master;
-    char err[512];
+    char err[512] = "the path of this program is not to be found";
     master.options = options;
     master.config = options->config; /* owned from here */
     options->config = (struct config){0};
-    master.argv = argv;
+    master.argv0 = argv[0];
     master.pid_fd = -1;
-    ssize_t n = readlink("/proc/self/exe", master.binary, sizeof(master.binary) - 1);
-    if (n < 0 || master_prepare(&master, err, sizeof(err)) != 0) {
-        log_line(LOG_ALERT, "%s", n < 0 ? "/proc is not there" : err);
+    signal(SIGPIPE, SIG_IGN); /* a worker may die while it is written to */
+    if (master_find_binary(&master) != 0 || master_prepare(&master, err, sizeof(err)) != 0) {
+        log_line(LOG_ALERT, "%s", err);
         log_flush();
         daemon_ready(err);
+        master_close(&master);
         return EXIT_FAILURE;
     }
     log_line(LOG_NOTICE, "master %d: %s", (int)getpid(), options->file);

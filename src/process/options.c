@@ -6,6 +6,7 @@
 
 #include "deferd/directive.h"
 #include "deferd/manual.h"
+#include "deferd/handover.h"
 #include "deferd/sockets.h"
 
 #include <getopt.h>
@@ -209,6 +210,34 @@ int options_load(const struct options *options, struct config *out)
     return options_apply(options, out);
 }
 
+/* What this process starts with: the file and the overrides, or what another process has made of
+ * them. */
+static int options_read(const struct options *options, struct config *config)
+{
+    if (options->source[0] == '\0') {
+        return options_apply(options, config);
+    }
+    config_load(config, options->source);
+    return config_finish(config, options->source);
+}
+
+/* The master goes to another directory when it goes into the background. */
+static int options_make_absolute(struct options *options)
+{
+    char directory[sizeof(options->file)];
+    char path[2 * sizeof(options->file)];
+    if (options->file[0] == '\0' || options->file[0] == '/' ||
+        getcwd(directory, sizeof(directory)) == NULL) {
+        return 0;
+    }
+    int n = snprintf(path, sizeof(path), "%s/%s", directory, options->file);
+    if (n >= (int)sizeof(options->file)) {
+        return -1;
+    }
+    memcpy(options->file, path, (size_t)n + 1);
+    return 0;
+}
+
 static enum options_result options_finish(struct options_state *state)
 {
     struct options *options = state->options;
@@ -216,12 +245,19 @@ static enum options_result options_finish(struct options_state *state)
     if (state->flags > 0 && options->file[0] != '\0') {
         return options_wrong("flags and -c do not go together; -o sets single directives");
     }
+    const char *handed = getenv(HANDOVER_CONFIG);
     if (options->worker) {
-        snprintf(options->file, sizeof(options->file), "/proc/self/fd/%d", SOCKETS_CONFIG);
-    } else if (state->flags == 0 && options->file[0] == '\0') {
+        snprintf(options->source, sizeof(options->source), "/proc/self/fd/%d", SOCKETS_CONFIG);
+    } else if (handed != NULL) {
+        snprintf(options->source, sizeof(options->source), "/proc/self/fd/%.12s", handed);
+    }
+    if (state->flags == 0 && options->file[0] == '\0') {
         snprintf(options->file, sizeof(options->file), "%s", CONFIG_DEFAULT_FILE);
     }
-    if (options_apply(options, config) != 0) {
+    if (options_make_absolute(options) != 0) {
+        return options_wrong("-c: the path is too long");
+    }
+    if (options_read(options, config) != 0) {
         fprintf(stderr, "%.*s", (int)config->errors.len, (const char *)config->errors.data);
         fprintf(stderr, "deferd: the configuration is not in order; nothing was started\n");
         return OPTIONS_WRONG;

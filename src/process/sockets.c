@@ -6,6 +6,7 @@
 #include <grp.h>
 #include <pwd.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
@@ -19,6 +20,35 @@ struct socket_entry *sockets_find(struct sockets *sockets, const struct address 
         }
     }
     return NULL;
+}
+
+/* A unix socket's path is not longer than an address can be (see its directive). */
+static void sockets_of_path(struct socket_spec *spec, const char *path, mode_t mode,
+                            const char *group)
+{
+    char err[256];
+    char text[ADDRESS_TEXT_MAX];
+    *spec = (struct socket_spec){.mode = mode, .owner = "", .group = group, .backlog = 64};
+    if (path[0] != '\0') {
+        snprintf(text, sizeof(text), "unix:%s", path);
+        address_parse(&spec->address, text, err, sizeof(err));
+    }
+}
+
+unsigned sockets_of_config(const struct config *config, struct socket_spec *out)
+{
+    const struct global_options *global = &config->global;
+    unsigned count = config->pool_count;
+    for (unsigned i = 0; i < count; i++) {
+        const struct pool_options *pool = config->pools[i];
+        out[i] = (struct socket_spec){pool->listen, pool->listen_mode, pool->listen_owner,
+                                      pool->listen_group, pool->listen_backlog};
+    }
+    sockets_of_path(&out[count + SOCKETS_CONTROL], global->control, global->control_mode,
+                    global->control_group);
+    sockets_of_path(&out[count + SOCKETS_READONLY], global->readonly, global->readonly_mode,
+                    global->readonly_group);
+    return count + SOCKETS_EXTRA_COUNT;
 }
 
 void sockets_take_systemd(struct sockets *sockets)
@@ -44,13 +74,21 @@ void sockets_begin(struct sockets *sockets)
     }
 }
 
-/* A name or a number. Returns 0 or -1; the id stays -1 for an empty name. */
+/* Is it an id in digits, as php-fpm allows too? */
+static int sockets_is_number(const char *name)
+{
+    return name[strspn(name, "0123456789")] == '\0';
+}
+
+/* Names or numbers. Returns 0 or -1; the id stays -1 for an empty one. */
 static int sockets_owner(const struct socket_spec *spec, uid_t *uid, gid_t *gid, char *err,
                          size_t err_size)
 {
     *uid = (uid_t)-1;
     *gid = (gid_t)-1;
-    if (spec->owner[0] != '\0') {
+    if (spec->owner[0] != '\0' && sockets_is_number(spec->owner)) {
+        *uid = (uid_t)strtoul(spec->owner, NULL, 10);
+    } else if (spec->owner[0] != '\0') {
         const struct passwd *user = getpwnam(spec->owner);
         if (user == NULL) {
             snprintf(err, err_size, "%s: there is no user %s", spec->address.text, spec->owner);
@@ -58,7 +96,9 @@ static int sockets_owner(const struct socket_spec *spec, uid_t *uid, gid_t *gid,
         }
         *uid = user->pw_uid;
     }
-    if (spec->group[0] != '\0') {
+    if (spec->group[0] != '\0' && sockets_is_number(spec->group)) {
+        *gid = (gid_t)strtoul(spec->group, NULL, 10);
+    } else if (spec->group[0] != '\0') {
         const struct group *group = getgrnam(spec->group);
         if (group == NULL) {
             snprintf(err, err_size, "%s: there is no group %s", spec->address.text, spec->group);
@@ -127,6 +167,8 @@ void sockets_undo(struct sockets *sockets)
     for (unsigned i = sockets->count; i-- > 0;) {
         if (sockets->entries[i].made) {
             sockets_drop(sockets, i);
+        } else {
+            sockets->entries[i].wanted = 1;
         }
     }
 }
@@ -136,6 +178,8 @@ void sockets_commit(struct sockets *sockets)
     for (unsigned i = sockets->count; i-- > 0;) {
         if (!sockets->entries[i].wanted) {
             sockets_drop(sockets, i);
+        } else {
+            sockets->entries[i].made = 0;
         }
     }
 }

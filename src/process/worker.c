@@ -37,6 +37,7 @@ struct worker {
     struct options *options;
     struct proxy proxy;
     struct channel *channel; /* to the master; NULL without one */
+    int signalled;           /* a signal has begun the drain, or came during it */
 };
 
 /* --- the end ---------------------------------------------------------------------------------- */
@@ -78,11 +79,15 @@ static void worker_on_signal(uv_signal_t *handle, int number)
         log_reopen();
         return;
     }
-    if (worker->proxy.draining) {
+    if (worker->signalled) {
         log_line(LOG_NOTICE, "second signal %d: ending at once; %u worker slots were busy", number,
                  proxy_busy(&worker->proxy));
         log_flush();
         _exit(EXIT_FAILURE);
+    }
+    worker->signalled = 1;
+    if (worker->channel != NULL && !worker->proxy.draining) {
+        channel_send(worker->channel, "leaving"); /* so that another one takes this one's place */
     }
     snprintf(why, sizeof(why), "signal %d", number);
     worker_drain(worker, why,
@@ -142,7 +147,7 @@ static uint64_t worker_raise_files(unsigned wanted, unsigned max_workers)
 }
 
 /* Signals alone are no reason to live. */
-static int worker_watch_signals(struct worker *worker)
+static int worker_watch_signals(struct worker *worker, int under_master)
 {
     int rc = 0;
     signal(SIGPIPE, SIG_IGN);
@@ -150,7 +155,11 @@ static int worker_watch_signals(struct worker *worker)
         uv_signal_t *handle = &worker->signals[i];
         handle->data = worker;
         uv_signal_init(&worker->loop, handle);
-        rc = uv_signal_start(handle, worker_on_signal, worker_signals[i]);
+        if (under_master && worker_signals[i] == SIGINT) {
+            signal(SIGINT, SIG_IGN); /* a terminal sends it to all; the master says what to do */
+        } else {
+            rc = uv_signal_start(handle, worker_on_signal, worker_signals[i]);
+        }
         uv_unref((uv_handle_t *)handle);
     }
     return rc;
@@ -163,17 +172,21 @@ static int worker_open_channel(struct worker *worker)
     return worker->channel != NULL ? 0 : UV_ENOMEM;
 }
 
-/* The socket of pool i: the master's, or a new one. */
-static int worker_listener(const struct pool_options *options, unsigned i, int under_master,
+/* Socket i of those that the configuration wants: the master's, or a new one; fd -1 if it does not
+ * want it. */
+static int worker_listener(const struct socket_spec *spec, unsigned i, int under_master,
                            struct listener *out, char *err, size_t err_size)
 {
-    if (!under_master) {
-        return address_bind(out, &options->listen, options->listen_mode, err, err_size);
+    *out = (struct listener){.fd = -1};
+    if (spec->address.len == 0) {
+        return 0;
     }
-    *out = (struct listener){.fd = SOCKETS_FIRST_FD + (int)i};
+    if (!under_master) {
+        return address_bind(out, &spec->address, spec->mode, err, err_size);
+    }
+    out->fd = SOCKETS_FIRST_FD + (int)i;
     if (address_of_socket(&out->address, out->fd) != 0) {
-        snprintf(err, err_size, "[%s]: the master passed no socket for %s", options->name,
-                 options->listen.text);
+        snprintf(err, err_size, "the master passed no socket for %s", spec->address.text);
         return -1;
     }
     return 0;
@@ -183,7 +196,7 @@ static int worker_open_loop(struct worker *worker, int under_master)
 {
     int rc = uv_loop_init(&worker->loop);
     if (rc == 0) {
-        rc = worker_watch_signals(worker);
+        rc = worker_watch_signals(worker, under_master);
     }
     if (rc == 0 && under_master) {
         rc = worker_open_channel(worker);
@@ -198,25 +211,35 @@ static int worker_open_loop(struct worker *worker, int under_master)
     return rc;
 }
 
-/* What needs root comes first, then root goes. Returns 0, or -1 with a sentence in err. */
-static int worker_start(struct worker *worker, int under_master, char *err, size_t err_size)
+static int worker_open_log(const struct worker *worker, char *err, size_t err_size)
+{
+    const char *path = worker->options->config.global.error_log;
+    int rc = path[0] != '\0' ? log_open_file(path, (uid_t)-1, (gid_t)-1) : 0;
+    if (rc != 0) {
+        snprintf(err, err_size, "error_log = %s: %s", path, strerror(-rc));
+    }
+    return rc;
+}
+
+/* What needs root comes first, then root goes. listeners: SOCKETS_LIST_MAX. Returns 0, or -1 with a
+ * sentence in err. */
+static int worker_start(struct worker *worker, int under_master, struct listener *listeners,
+                        char *err, size_t err_size)
 {
     const struct config *config = &worker->options->config;
-    struct listener listeners[CONFIG_POOLS_MAX];
+    struct socket_spec specs[SOCKETS_LIST_MAX];
+    unsigned count = sockets_of_config(config, specs);
     unsigned workers = 0;
-    if (config->global.error_log[0] != '\0') {
-        int error = log_open_file(config->global.error_log, (uid_t)-1, (gid_t)-1);
-        if (error != 0) {
-            snprintf(err, err_size, "error_log = %s: %s", config->global.error_log,
-                     strerror(-error));
+    int rc = worker_open_loop(worker, under_master);
+    if (rc == 0 && worker_open_log(worker, err, err_size) != 0) {
+        return -1; /* after the channel is there, so that the master hears it */
+    }
+    for (unsigned i = 0; rc == 0 && i < count; i++) {
+        if (worker_listener(&specs[i], i, under_master, &listeners[i], err, err_size) != 0) {
             return -1;
         }
     }
-    int rc = worker_open_loop(worker, under_master);
-    for (unsigned i = 0; rc == 0 && i < config->pool_count; i++) {
-        if (worker_listener(config->pools[i], i, under_master, &listeners[i], err, err_size) != 0) {
-            return -1;
-        }
+    for (unsigned i = 0; i < config->pool_count; i++) {
         workers += pool_options_workers(config->pools[i]);
     }
     if (rc == 0) {
@@ -230,7 +253,13 @@ static int worker_start(struct worker *worker, int under_master, char *err, size
         snprintf(err, err_size, "cannot start: %s", uv_strerror(rc));
         return -1;
     }
-    for (unsigned i = 0; i < config->pool_count; i++) {
+    return 0;
+}
+
+static int worker_listen(struct worker *worker, const struct listener *listeners, char *err,
+                         size_t err_size)
+{
+    for (unsigned i = 0; i < worker->options->config.pool_count; i++) {
         if (proxy_listen(&worker->proxy, i, &listeners[i], err, err_size) != 0) {
             return -1;
         }
@@ -278,13 +307,15 @@ static void worker_end(struct worker *worker)
 int worker_run(struct options *options, int under_master)
 {
     static struct worker worker;
+    struct listener listeners[SOCKETS_LIST_MAX];
     char err[512];
     worker.options = options;
     if (under_master) {
         close(SOCKETS_CONFIG);
         uv_set_process_title("deferd: worker process");
     }
-    if (worker_start(&worker, under_master, err, sizeof(err)) != 0) {
+    if (worker_start(&worker, under_master, listeners, err, sizeof(err)) != 0 ||
+        worker_listen(&worker, listeners, err, sizeof(err)) != 0) {
         log_line(LOG_ALERT, "%s", err);
         if (worker.channel != NULL) {
             channel_send(worker.channel, "failed %s", err);

@@ -12,6 +12,7 @@ from .client import FcgiClient, Response
 from .daemon import Deferd
 from .fpm import Fpm
 from .gate import Gate
+from .master import Master
 from .nginx import Nginx
 from .peer import FcgiPeer
 from .waiting import DeadlinePassed, wait_until
@@ -26,6 +27,7 @@ __all__ = [
     "FcgiPeer",
     "Fpm",
     "Gate",
+    "Master",
     "Nginx",
     "Response",
     "Workspace",

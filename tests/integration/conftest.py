@@ -17,7 +17,9 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 # pylint: disable=wrong-import-position
-from harness import Deferd, FcgiClient, FcgiPeer, Fpm, Gate, Nginx, Workspace  # noqa: E402
+from harness import (  # noqa: E402
+    Deferd, FcgiClient, FcgiPeer, Fpm, Gate, Master, Nginx, Workspace,
+)
 from harness.daemon import sanitized  # noqa: E402
 
 PHP = pathlib.Path(__file__).resolve().parent / "php"
@@ -111,6 +113,28 @@ def fixture_start_deferd(request, workspace, releases):
         workspace.enter(deferd)
         workspace.callback(lambda: [release() for release in reversed(releases)])
         return deferd
+
+    return start
+
+
+@pytest.fixture(name="start_master")
+def fixture_start_master(request, workspace, releases):
+    """start_master(upstream, pool={…}, options={…}): a running Master with the pool `www`.
+
+    Towards a scripted peer it keeps no connection, as start_deferd's.
+    """
+    count = 0
+
+    def start(upstream, **options):
+        nonlocal count
+        count += 1
+        if not isinstance(upstream, Fpm):
+            options["pool"] = {"upstream.keepalive": "no", **(options.get("pool") or {})}
+        master = Master(workspace, upstream, name=f"master-{count}", **options)
+        request.node.stash[PROCESSES].append(master)
+        workspace.enter(master)
+        workspace.callback(lambda: [release() for release in reversed(releases)])
+        return master
 
     return start
 

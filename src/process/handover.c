@@ -1,0 +1,126 @@
+#include "deferd/handover.h"
+
+#include "deferd/buf.h"
+#include "deferd/child.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define HANDOVER_STATE "DEFERD_STATE"
+
+static int handover_config = -1;
+
+static void handover_set_cloexec(int fd, int cloexec)
+{
+    if (fd >= 0) {
+        fcntl(fd, F_SETFD, cloexec ? FD_CLOEXEC : 0);
+    }
+}
+
+static void handover_set_all(const struct handover *handover, int cloexec)
+{
+    for (unsigned i = 0; i < handover->sockets->count; i++) {
+        handover_set_cloexec(handover->sockets->entries[i].listener.fd, cloexec);
+    }
+    for (unsigned i = 0; i < handover->child_count; i++) {
+        handover_set_cloexec(handover->children[i].fd, cloexec);
+    }
+    handover_set_cloexec(handover->pid_fd, cloexec);
+    handover_set_cloexec(handover_config, cloexec);
+}
+
+/* A line for each descriptor. */
+int handover_write(const struct handover *handover, const struct config *config)
+{
+    char text[128 + ADDRESS_TEXT_MAX];
+    struct buf state = {0};
+    int rc = 0;
+    for (unsigned i = 0; i < handover->sockets->count; i++) {
+        const struct socket_entry *entry = &handover->sockets->entries[i];
+        snprintf(text, sizeof(text), "socket %d %llu %llu %s\n", entry->listener.fd,
+                 (unsigned long long)entry->listener.dev, (unsigned long long)entry->listener.ino,
+                 entry->asked.text);
+        rc |= buf_append(&state, text, strlen(text));
+    }
+    for (unsigned i = 0; i < handover->child_count; i++) {
+        snprintf(text, sizeof(text), "child %d %d %d\n", (int)handover->children[i].pid,
+                 handover->children[i].fd, handover->children[i].current);
+        rc |= buf_append(&state, text, strlen(text));
+    }
+    snprintf(text, sizeof(text), "pid %d\n", handover->pid_fd);
+    rc |= buf_append(&state, text, strlen(text) + 1);
+    handover_config = child_config_fd(config);
+    snprintf(text, sizeof(text), "%d", handover_config);
+    if (rc != 0 || handover_config < 0 || setenv(HANDOVER_STATE, (const char *)state.data, 1) ||
+        setenv(HANDOVER_CONFIG, text, 1)) {
+        rc = -1;
+    }
+    buf_free(&state);
+    handover_set_all(handover, rc != 0);
+    return rc != 0 ? -1 : 0;
+}
+
+void handover_undo(const struct handover *handover)
+{
+    unsetenv(HANDOVER_STATE);
+    unsetenv(HANDOVER_CONFIG);
+    handover_set_all(handover, 1);
+    if (handover_config >= 0) {
+        close(handover_config);
+        handover_config = -1;
+    }
+}
+
+int handover_is_there(void)
+{
+    return getenv(HANDOVER_STATE) != NULL;
+}
+
+static void handover_read_line(struct handover *handover, const char *line)
+{
+    struct sockets *sockets = handover->sockets;
+    struct socket_entry entry = {0};
+    unsigned long long dev;
+    unsigned long long ino;
+    int a;
+    int b;
+    int c;
+    int at = 0;
+    char err[256];
+    if (sscanf(line, "socket %d %llu %llu %n", &a, &dev, &ino, &at) == 3 && at > 0 &&
+        sockets->count < SOCKETS_MAX &&
+        address_parse(&entry.asked, line + at, err, sizeof(err)) == 0) {
+        entry.listener.fd = a;
+        address_of_socket(&entry.listener.address, a);
+        entry.listener.dev = (dev_t)dev;
+        entry.listener.ino = (ino_t)ino;
+        sockets->entries[sockets->count++] = entry;
+    } else if (sscanf(line, "child %d %d %d", &a, &b, &c) == 3 &&
+               handover->child_count < HANDOVER_CHILDREN_MAX) {
+        unsigned i = handover->child_count++;
+        handover->children[i].pid = a;
+        handover->children[i].fd = b;
+        handover->children[i].current = c;
+    } else if (sscanf(line, "pid %d", &a) == 1) {
+        handover->pid_fd = a;
+    }
+}
+
+void handover_read(struct handover *handover)
+{
+    char *text = strdup(getenv(HANDOVER_STATE));
+    const char *config = getenv(HANDOVER_CONFIG);
+    char *save = NULL;
+    handover->child_count = 0;
+    handover->pid_fd = -1;
+    for (char *line = text != NULL ? strtok_r(text, "\n", &save) : NULL; line != NULL;
+         line = strtok_r(NULL, "\n", &save)) {
+        handover_read_line(handover, line);
+    }
+    free(text);
+    handover_config = config != NULL ? (int)strtol(config, NULL, 10) : -1;
+    handover_undo(handover); /* what the next exec starts is a worker */
+}
