@@ -30,6 +30,7 @@ struct proxy {
     uint64_t client_count; /* connections of web servers */
     uint64_t max_conns;    /* how many of them there may be; GET_VALUES tells it */
     int draining;          /* no new connections; those that are idle close */
+    int sharing;           /* with a worker that drains: no connection to php-fpm is kept */
     uint8_t *scratch;      /* owned, PROXY_SCRATCH bytes */
 };
 

@@ -101,6 +101,8 @@ static void worker_on_line(void *arg, char *line)
         worker_drain(worker, "the master says", strtoull(line + 6, NULL, 10));
     } else if (strcmp(line, "reopen") == 0) {
         log_reopen();
+    } else if (strcmp(line, "share") == 0 || strcmp(line, "alone") == 0) {
+        worker->proxy.sharing = line[0] == 's';
     } else if (strcmp(line, "ping") == 0) {
         channel_send(worker->channel, "pong");
     }
