@@ -15,7 +15,7 @@ check() {
     shift
     if ! "$@" >/tmp/check.log 2>&1; then
         cat /tmp/check.log
-        tail -n 30 /var/log/deferd/error.log 2>/dev/null || true
+        tail -n 5 /var/log/deferd/error.log 2>/dev/null || true
         echo "not so: $what"
         echo "$passed passed, 1 failed"
         exit 1
@@ -36,7 +36,14 @@ runs_binary() { [ "$(readlink "/proc/$(cat /run/deferd/deferd.pid)/exe")" = /usr
 runs_old_binary() { readlink "/proc/$(cat /run/deferd/deferd.pid)/exe" | grep -q deleted; }
 serves() { [ "$(php /srv/get.php)" = ok ]; }
 load() { wrk -c64 -t2 -d"$1"s http://127.0.0.1:80/order.php; }
-no_error() { ! grep -E 'Socket errors|Non-2xx' /tmp/wrk.log && grep -q 'requests in' /tmp/wrk.log; }
+no_error() {
+    if grep -E 'Socket errors|Non-2xx' /tmp/wrk.log; then
+        grep -vE ' NOTICE: request=|outcome=(completed|client_gone)' /var/log/deferd/error.log || true
+        grep -E '_ms=[0-9]{4,}' /var/log/deferd/error.log
+        return 1
+    fi
+    grep -q 'requests in' /tmp/wrk.log
+}
 is_gone() { ! kill -0 "$1"; }
 
 # Every response's callbacks ran once. What wrk left behind at its end may have run, or not.
@@ -79,6 +86,8 @@ server {
     }
 }
 NGINX
+# dynamic forks one a second under load, which is php-fpm's own delay.
+sed -i 's/^pm = dynamic/pm = static/' /etc/php/8.2/fpm/pool.d/www.conf
 php-fpm8.2 --fpm-config /etc/php/8.2/fpm/php-fpm.conf
 [ -e /run/php/php-fpm.sock ] || ln -s php8.2-fpm.sock /run/php/php-fpm.sock
 nginx
@@ -112,7 +121,6 @@ check "the old one is kept" test -s /var/log/deferd/error.log.1
 step "upgrade, and back, and again, under load"
 rm -f /srv/log/*
 sed -i 's/^;queue.max = .*/queue.max = 2000/' /etc/deferd/deferd.conf
-sed -i 's|^;upstream.keepalive.*|upstream.keepalive = no|' /etc/deferd/deferd.conf
 load 20 >/tmp/wrk.log 2>&1 &
 wrk=$!
 sleep 2
@@ -135,7 +143,8 @@ step "an upgrade that the configuration is not fit for"
 cp /etc/deferd/deferd.conf /tmp/good.conf
 echo 'nonsense = 1' >>/etc/deferd/deferd.conf
 check "the package installs all the same" dpkg -i /tmp/deb/deferd_0.0.3_*.deb
-check "it says what is wrong" grep -q 'nonsense' /tmp/check.log
+cp /tmp/check.log /tmp/upgrade.log
+check "it says what is wrong" grep -q 'nonsense' /tmp/upgrade.log
 check "the old version goes on" runs_old_binary
 check "and serves" serves
 cp /tmp/good.conf /etc/deferd/deferd.conf
