@@ -127,6 +127,13 @@ static void worker_on_prepare(uv_prepare_t *prepare)
     log_flush();
 }
 
+uint64_t worker_files_for(uint64_t workers, uint64_t clients)
+{
+    uint64_t reserved = WORKER_FILES + workers;
+    uint64_t files = reserved + (clients * 3 + 1) / 2;
+    return files > 2 * reserved ? files : 2 * reserved + 1;
+}
+
 /* Descriptors bound how many clients and workers there can be: takes as many as wanted, with 0 all
  * that are allowed. Returns how many clients fit, when each worker slot needs one too, and each
  * client that waits with a body a second one. */
