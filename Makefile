@@ -134,6 +134,13 @@ C_FILES := $(SRC) $(wildcard include/deferd/*.h tests/unit/*.[ch] tests/fuzz/*.[
 format: ## format the C code
 	clang-format -i $(C_FILES)
 
+.PHONY: docs
+docs: all ## write what is made from the table of directives: deferd.conf(5), etc/deferd.conf
+	$(BUILD)/deferd --print-man >$(BUILD)/directives.man
+	sed -i -e '/^\.\\" Begin/,/^\.\\" End/{//!d}' -e '/^\.\\" Begin/r $(BUILD)/directives.man' \
+	    docs/man/deferd.conf.5
+	$(BUILD)/deferd --print-sample >etc/deferd.conf
+
 .PHONY: tidy
 tidy: ## static analysis: clang-format, clang-tidy, cppcheck
 	clang-format --dry-run -Werror $(C_FILES)
@@ -143,27 +150,64 @@ tidy: ## static analysis: clang-format, clang-tidy, cppcheck
 
 # --- the system -----------------------------------------------------------------------------------
 
+# What a package is built from.
+DEB_SOURCE := ARCHITECTURE.md LICENSE Makefile README.md debian docs etc include nginx src
+
 # What a Debian machine needs to build deferd and to run its demo and tests.
 PACKAGES := gcc libc6-dev make pkg-config libuv1-dev libjansson-dev libinih-dev libsystemd-dev uthash-dev \
             libfcgi-dev libfcgi-bin libcmocka-dev valgrind \
             nginx-light php-cli php-fpm php-xml php-mbstring php-slim php-pimple phpunit \
-            python3 python3-pytest curl wrk
+            python3 python3-pytest curl wrk groff-base
 
 .PHONY: deps
 deps: ## install what is missing, with apt-get
 	@PACKAGES="$(PACKAGES)" sh tests/deps.sh
 
+# Where things go below PREFIX; SYSCONFDIR and TMPFILESDIR stand on their own.
+SYSCONFDIR  ?= /etc
+UNITDIR     ?= $(PREFIX)/lib/systemd/system
+TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
+SHARE        = $(DESTDIR)$(PREFIX)/share
+DOC          = $(SHARE)/doc/deferd
+
+# Programs, manual pages and completions are what is there: NAME.bash, _NAME, NAME.fish.
+SECTION = $(patsubst .%,%,$(suffix $(1)))
+
 .PHONY: install
-install: all ## install under PREFIX (/usr/local), below DESTDIR
+install: all ## install under PREFIX (/usr/local), below DESTDIR; an existing configuration stays
 	install -D -m 755 $(BUILD)/deferd $(DESTDIR)$(PREFIX)/sbin/deferd
-	install -D -m 755 $(BUILD)/deferctl $(DESTDIR)$(PREFIX)/bin/deferctl
-	install -D -m 644 docs/man/deferd.8 $(DESTDIR)$(PREFIX)/share/man/man8/deferd.8
-	install -D -m 644 docs/man/deferctl.1 $(DESTDIR)$(PREFIX)/share/man/man1/deferctl.1
-	install -D -m 644 docs/completion/deferctl.bash \
-	    $(DESTDIR)$(PREFIX)/share/bash-completion/completions/deferctl
-	install -D -m 644 docs/completion/_deferctl $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_deferctl
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/deferd README.md LICENSE docs/protocol.md docs/control.md
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/deferd/nginx nginx/*.conf
+	$(if $(wildcard $(BUILD)/deferctl),install -D -m 755 $(BUILD)/deferctl $(DESTDIR)$(PREFIX)/bin/deferctl)
+	$(foreach page,$(wildcard docs/man/*.[1-9]),install -D -m 644 -t $(SHARE)/man/man$(call SECTION,$(page)) $(page) &&) :
+	$(foreach file,$(wildcard etc/completions/*.bash),install -D -m 644 $(file) $(SHARE)/bash-completion/completions/$(basename $(notdir $(file))) &&) :
+	$(foreach file,$(wildcard etc/completions/_*),install -D -m 644 -t $(SHARE)/zsh/site-functions $(file) &&) :
+	$(foreach file,$(wildcard etc/completions/*.fish),install -D -m 644 -t $(SHARE)/fish/vendor_completions.d $(file) &&) :
+	test -e $(DESTDIR)$(SYSCONFDIR)/deferd/deferd.conf || \
+	    install -D -m 644 etc/deferd.conf $(DESTDIR)$(SYSCONFDIR)/deferd/deferd.conf
+	install -D -m 644 etc/deferd.logrotate $(DESTDIR)$(SYSCONFDIR)/logrotate.d/deferd
+	install -D -m 644 etc/deferd.tmpfiles $(DESTDIR)$(TMPFILESDIR)/deferd.conf
+	install -d $(DESTDIR)$(UNITDIR)
+	sed 's|=/usr/sbin/deferd|=$(PREFIX)/sbin/deferd|' etc/deferd.service >$(DESTDIR)$(UNITDIR)/deferd.service
+	chmod 644 $(DESTDIR)$(UNITDIR)/deferd.service
+	install -D -m 644 -t $(DOC) README.md LICENSE docs/*.md
+	install -D -m 644 -t $(DOC)/examples etc/deferd.conf etc/deferd.socket
+	install -D -m 644 -t $(DOC)/examples/nginx nginx/*.conf
+
+.PHONY: deb
+deb: PACKAGES += debhelper dpkg-dev fakeroot
+deb: deps ## build a Debian package: build/deb/deferd_VERSION_ARCH.deb
+	rm -rf $(BUILD)/deb
+	mkdir -p $(BUILD)/deb/deferd
+	cp -R $(DEB_SOURCE) $(BUILD)/deb/deferd
+	sed -i '1s/(.*)/($(VERSION))/' $(BUILD)/deb/deferd/debian/changelog
+	cd $(BUILD)/deb/deferd && env -u MAKEFLAGS -u MFLAGS -u BUILD -u VERSION dpkg-buildpackage -b -us -uc -rfakeroot
+	rm -rf $(BUILD)/deb/deferd
+	@ls $(BUILD)/deb/*.deb
+
+.PHONY: packaging
+packaging: PACKAGES += debhelper dpkg-dev fakeroot lintian debootstrap
+packaging: deps ## install, upgrade under load, remove and purge the Debian package in a Debian of its own
+	$(MAKE) deb
+	tests/packaging.sh
 
 .PHONY: clean
 clean: ## remove what was built

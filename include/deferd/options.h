@@ -14,7 +14,9 @@ struct options {
     char source[32]; /* where that is to be read from this once, complete; empty: from file */
     const char *overrides[OPTIONS_OVERRIDES_MAX]; /* -o's arguments; they count after the file */
     unsigned override_count;
-    int worker; /* started by a master */
+    int worker;         /* started by a master */
+    int check;          /* only look whether php-fpm's configuration fits */
+    char fpm_root[256]; /* the folder that is in */
 };
 
 enum options_result {

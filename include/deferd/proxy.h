@@ -36,6 +36,7 @@ struct proxy {
     int draining;          /* no new connections; those that are idle close */
     const char *stop_dir;  /* borrowed; where stop files are made, empty or NULL for none */
     int know_workers;      /* take a pidfd of each deferred phase's worker */
+    int sharing;           /* with a worker that drains: no connection to php-fpm is kept */
     uint8_t *scratch;      /* owned, PROXY_SCRATCH bytes */
 };
 

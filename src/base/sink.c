@@ -62,6 +62,9 @@ static int sink_give(int fd, const char *path, uid_t uid, gid_t gid)
         opened.st_dev != named.st_dev || opened.st_ino != named.st_ino) {
         return 0;
     }
+    if (uid != (uid_t)-1 && opened.st_uid == uid) {
+        return 0; /* logrotate has made it for this user, with the group of those who read it */
+    }
     return fchown(fd, uid, gid) == 0 ? 0 : -errno;
 }
 

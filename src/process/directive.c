@@ -404,7 +404,7 @@ const struct directive directives[] = {
     {DIRECTIVE_GLOBAL, "error_log", &type_errorlog, GLOBAL(error_log), 0, 256, "",
      "where the error log goes: a file, syslog, or stderr, which it is if empty"},
     {DIRECTIVE_GLOBAL, "log_level", &type_level, GLOBAL(log_level), 0, 0, "notice",
-     "alert, error, warning, notice or debug"},
+     "the least severe lines to log: alert, error, warning, notice or debug"},
     {DIRECTIVE_GLOBAL, "log_format", &type_logformat, GLOBAL(log_format), 0, 0, "text",
      "the error log's lines: text, or an object of JSON each"},
     {DIRECTIVE_GLOBAL, "syslog.facility", &type_facility, GLOBAL(syslog_facility), 0, 0, "daemon",

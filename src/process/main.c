@@ -1,6 +1,7 @@
 /*
  * deferd: with a configuration file a master that runs workers, with flags a worker on its own.
  */
+#include "deferd/check.h"
 #include "deferd/log.h"
 #include "deferd/master.h"
 #include "deferd/options.h"
@@ -38,6 +39,11 @@ int main(int argc, char **argv)
     if (result != OPTIONS_RUN) {
         config_free(&options.config);
         return result == OPTIONS_DONE ? EXIT_SUCCESS : EXIT_FAILURE;
+    }
+    if (options.check) {
+        int status = check_run(&options.config, options.fpm_root);
+        config_free(&options.config);
+        return status;
     }
     log_open(STDERR_FILENO, options.config.global.log_level);
     if (options.worker || options.file[0] == '\0') {

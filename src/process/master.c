@@ -164,6 +164,24 @@ static void master_move_log(const struct global_options *to)
     }
 }
 
+/* Connections that the current worker keeps are php-fpm workers it keeps; under load those are all
+ * of them, for good, and a worker that drains would never get one for its last requests. So it
+ * keeps none as long as there are others. */
+static void master_say_share(const struct master *master)
+{
+    const struct child *child = NULL;
+    const char *line = "alone";
+    DL_FOREACH(master->children, child)
+    {
+        if (child != master->current && child != master->candidate) {
+            line = "share";
+        }
+    }
+    if (master->current != NULL) {
+        child_tell(master->current, "%s", line);
+    }
+}
+
 /* The candidate works now; the one before it ends when its requests have. */
 static void master_take_over(struct master *master)
 {
@@ -184,6 +202,7 @@ static void master_take_over(struct master *master)
     if (old != NULL) {
         child_tell(old, "drain %llu", (unsigned long long)master->config.global.shutdown_timeout);
     }
+    master_say_share(master);
     daemon_ready(NULL);
     sd_notify(0, "READY=1\nSTATUS=Ready");
     if (upgrading) {
@@ -260,6 +279,7 @@ static void master_child_ended(struct master *master, struct child *child, int s
     if (master->ending) {
         return;
     }
+    master_say_share(master);
     if (candidate && (master->reloading || !master->ready)) {
         master_reload_failed(master, how);
     } else if (candidate) {

@@ -5,7 +5,9 @@
 #include "deferd/options.h"
 
 #include "deferd/directive.h"
+#include "deferd/fpmconf.h"
 #include "deferd/handover.h"
+#include "deferd/manual.h"
 #include "deferd/sockets.h"
 
 #include <getopt.h>
@@ -32,6 +34,10 @@ enum options_long {
     OPTIONS_CLASS,
     OPTIONS_WORKER,
     OPTIONS_PRINT_DIRECTIVES,
+    OPTIONS_CHECK,
+    OPTIONS_FPM_ROOT,
+    OPTIONS_PRINT_MAN,
+    OPTIONS_PRINT_SAMPLE,
     OPTIONS_DIRECTIVES,
 };
 
@@ -147,6 +153,7 @@ static void options_help(void)
            "  -o POOL.DIRECTIVE=VALUE          one directive, over the file's; POOL may be global\n"
            "  -t                               test the configuration and end\n"
            "  -T                               the same, and print it as it is in effect\n"
+           "  --check                          the same, and say where it does not fit php-fpm's\n"
            "  -h, --help                       this text\n"
            "  -v, --version                    the version\n\n"
            "Without a file, for one pool in the foreground:\n\n");
@@ -289,6 +296,10 @@ static void options_longs(struct option *out, char (*names)[64])
     out[n++] = (struct option){"worker", no_argument, NULL, OPTIONS_WORKER};
     out[n++] = (struct option){"class", required_argument, NULL, OPTIONS_CLASS};
     out[n++] = (struct option){"print-directives", no_argument, NULL, OPTIONS_PRINT_DIRECTIVES};
+    out[n++] = (struct option){"check", no_argument, NULL, OPTIONS_CHECK};
+    out[n++] = (struct option){"fpm-root", required_argument, NULL, OPTIONS_FPM_ROOT};
+    out[n++] = (struct option){"print-man", no_argument, NULL, OPTIONS_PRINT_MAN};
+    out[n++] = (struct option){"print-sample", no_argument, NULL, OPTIONS_PRINT_SAMPLE};
     for (unsigned i = 0; i < directive_count; i++) {
         if (options_is_flag(&directives[i])) {
             options_flag_name(&directives[i], names[i], sizeof(names[i]));
@@ -334,6 +345,18 @@ static enum options_result options_take(struct options_state *state, int option)
     case OPTIONS_PRINT_DIRECTIVES: /* for the tests */
         options_print_directives();
         return OPTIONS_DONE;
+    case OPTIONS_CHECK:
+        options->check = 1;
+        return OPTIONS_RUN;
+    case OPTIONS_FPM_ROOT: /* for tests */
+        snprintf(options->fpm_root, sizeof(options->fpm_root), "%s", optarg);
+        return OPTIONS_RUN;
+    case OPTIONS_PRINT_MAN: /* these two are for the Makefile */
+        manual_print_directives(stdout);
+        return OPTIONS_DONE;
+    case OPTIONS_PRINT_SAMPLE:
+        manual_print_sample(stdout);
+        return OPTIONS_DONE;
     default:
         break;
     }
@@ -359,7 +382,7 @@ enum options_result options_parse(struct options *options, int argc, char **argv
     int option = 0;
     char text[256];
 
-    *options = (struct options){0};
+    *options = (struct options){.fpm_root = FPMCONF_ROOT};
     config_init(&options->config);
     if (longs == NULL || names == NULL) {
         result = options_wrong("no memory");

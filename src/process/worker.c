@@ -114,6 +114,8 @@ static void worker_on_line(void *arg, char *line)
         worker_drain(worker, "the master says", strtoull(line + 6, NULL, 10));
     } else if (strcmp(line, "reopen") == 0) {
         logs_reopen(&worker->logs);
+    } else if (strcmp(line, "share") == 0 || strcmp(line, "alone") == 0) {
+        worker->proxy.sharing = line[0] == 's';
     } else if (strcmp(line, "ping") == 0) {
         channel_send(worker->channel, "pong");
     } else if (strcmp(line, "done") == 0) {
@@ -204,6 +206,13 @@ static void worker_on_prepare(uv_prepare_t *prepare)
 {
     struct worker *worker = prepare->data;
     logs_flush(&worker->logs);
+}
+
+uint64_t worker_files_for(uint64_t workers, uint64_t clients)
+{
+    uint64_t reserved = WORKER_FILES + workers;
+    uint64_t files = reserved + (clients * 3 + 1) / 2;
+    return files > 2 * reserved ? files : 2 * reserved + 1;
 }
 
 /* Descriptors bound how many clients and workers there can be: takes as many as wanted, with 0 all

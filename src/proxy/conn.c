@@ -49,9 +49,10 @@ void conn_close(struct conn *conn)
 
 void conn_release(struct conn *conn)
 {
+    const struct proxy *proxy = conn->upstream->pool->proxy;
     int free_again = conn->ended && !conn->behind && !conn->front && !conn->broken &&
-                     conn->upstream->barrier == UPSTREAM_BARRIER_YES &&
-                     !conn->upstream->pool->proxy->draining && conn->kept && conn->unread == 0;
+                     conn->upstream->barrier == UPSTREAM_BARRIER_YES && !proxy->draining &&
+                     !proxy->sharing && conn->kept && conn->unread == 0;
     if (!free_again) {
         conn_close(conn);
         return;

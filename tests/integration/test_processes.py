@@ -733,6 +733,24 @@ def test_watchdog_hears_of_the_worker_alone(notified):
 # --- under load ----------------------------------------------------------------------------------
 
 
+@pytest.mark.time_limit(60)
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="needs wrk")
+def test_old_worker_gets_its_share_of_php_fpm(start_master, start_fpm, start_nginx, workspace):
+    """The new one has enough to do to keep every php-fpm worker to itself, for ever."""
+    fpm = start_fpm(workers=2)
+    master = start_master(fpm, max_workers=2)
+    nginx = start_nginx(master)
+    marks = workspace.path("marks")
+    wrk = Background(subprocess.run, ["wrk", "-c32", "-t1", "-d15s", "--timeout", "30s",
+                                      f"{nginx.url}/load.php?marks={marks}"],
+                     capture_output=True, text=True, check=True, timeout=50)
+    wait_until(lambda: os.path.exists(marks), 10, "the first requests")
+    for _ in range(3):
+        master.wait_for_only(master.reload(), 5)
+    assert not wrk.done, "the load ended before the old workers did"
+    assert "Non-2xx" not in wrk.result(50).stdout
+
+
 @pytest.mark.time_limit(120)
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="needs wrk")
 def test_reloads_and_upgrades_under_load_fail_no_request(start_master, start_fpm, start_nginx,
