@@ -274,7 +274,6 @@ static enum options_result options_finish(struct options_state *state)
     }
     if (options_read(options, config) != 0) {
         fprintf(stderr, "%.*s", (int)config->errors.len, (const char *)config->errors.data);
-        fprintf(stderr, "deferd: the configuration is not in order; nothing was started\n");
         return OPTIONS_WRONG;
     }
     if (state->dump) {
