@@ -128,7 +128,7 @@ static void options_directive(struct options_state *state, const struct directiv
 static void options_help_flag(const char *name, const char *metavar, const char *initial,
                               const char *help)
 {
-    char left[64];
+    char left[96];
     snprintf(left, sizeof(left), "--%s %s", name, metavar);
     printf("  %-32s %s%s%s%s\n", left, help, initial != NULL && initial[0] ? " (default " : "",
            initial != NULL ? initial : "", initial != NULL && initial[0] ? ")" : "");

@@ -232,7 +232,8 @@ static int worker_listener(const struct socket_spec *spec, unsigned i, int under
     }
     out->fd = SOCKETS_FIRST_FD + (int)i;
     if (address_of_socket(&out->address, out->fd) != 0) {
-        snprintf(err, err_size, "the master passed no socket for %s", spec->address.text);
+        snprintf(err, err_size, "the master passed no socket for %.255s",
+                 spec->address.text);
         return -1;
     }
     return 0;
