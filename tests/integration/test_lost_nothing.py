@@ -65,12 +65,22 @@ def fixture_mixed(workspace, post_body):
     return mixed
 
 
+def with_option(request, name):
+    return replace(request, uri=f"{request.uri}&{name}")
+
+
 def assert_right(answers):
     """Each has the answer that is its own."""
+    answers = list(answers)
     wrong = [
         answer for answer in answers if (answer.status, answer.text) != (200, answer.request.id)
     ]
     assert not wrong, f"{len(wrong)} of {len(answers)}: {wrong[:5]}"
+
+
+def assert_nothing_was_sent_again(deferd):
+    """A connection is used only when its worker is known to wait for a request."""
+    assert [line for line in deferd.lines if "sent again" in line] == []
 
 
 def assert_each_ran_once(answers, runs):
@@ -140,22 +150,24 @@ def fixture_load(releases):
 
 @pytest.mark.time_limit(60)
 def test_posts_while_workers_come_and_go(start_site, start_fpm, post_body, runs):
-    site = start_site(start_fpm(workers=8, pool=SHORT_LIVED), log_level="warning")
+    site = start_site(start_fpm(workers=8, pool=SHORT_LIVED))
     answers = send_all(site.nginx, map(post_body, range(POSTS)), clients=64)
     assert_right(answers)
     assert len(answers) == POSTS
     assert_each_ran_once(answers, runs())
+    assert_nothing_was_sent_again(site.deferd)
     assert len({run.connection.split("/")[0] for run in runs()}) >= POSTS / 20
     assert all(len(of_one) == 1 for of_one in served(runs()))
 
 
 @pytest.mark.time_limit(60)
 def test_requests_of_all_kinds_while_workers_come_and_go(start_site, start_fpm, mixed, runs):
-    site = start_site(start_fpm(workers=8, pool=SHORT_LIVED), log_level="warning")
+    site = start_site(start_fpm(workers=8, pool=SHORT_LIVED))
     answers = send_all(site.nginx, map(mixed, range(POSTS // 2)), clients=64)
     assert_right(answers)
     assert len(answers) == POSTS // 2
     assert_each_ran_once(answers, runs())
+    assert_nothing_was_sent_again(site.deferd)
     assert_kept(runs())
 
 
@@ -195,6 +207,25 @@ def test_requests_while_one_php_fpm_of_two_is_away(start_site, start_fpm, mixed,
 
 
 @pytest.mark.time_limit(60)
+def test_no_post_runs_twice_though_workers_are_killed(start_site, start_fpm, mixed, runs, load):
+    """What a worker was running when it died is lost, or it may have been run: a 502."""
+    fpm = start_fpm(workers=8)
+    site = start_site(fpm)
+    clients = load(site.nginx, lambda number: with_option(mixed(number), "linger"))
+    for number in range(40):
+        clients.go_on(10)
+        fpm.kill_worker(fpm.workers()[number % 4])
+        fpm.wait_for_workers()
+    answers = clients.end()
+    assert_right(answer for answer in answers if answer.status != 502)
+    times = Counter(run.id for run in runs())
+    posts = [answer for answer in answers if not answer.request.safe]
+    assert {answer for answer in posts if times[answer.request.id] > 1} == set()
+    assert [answer for answer in answers if answer.status == 200 and not times[answer.request.id]] == []
+    assert any(answer.status == 502 and times[answer.request.id] for answer in posts)
+
+
+@pytest.mark.time_limit(60)
 def test_five_hundred_clients_before_a_backlog_of_one(start_site, start_fpm, mixed, runs):
     """More slots than workers, so that php-fpm has no room for what deferd sends."""
     fpm = start_fpm(workers=4, pool={"listen.backlog": 1})
@@ -213,12 +244,13 @@ def test_deferred_work_while_workers_come_and_go(
 ):
     """A worker is not ended, nor its connection used again, before its deferred work is done."""
     site = start_site(start_fpm(workers=8, pool=SHORT_LIVED))
-    requests = (replace(mixed(number), uri=f"{mixed(number).uri}&{how}") for number in range(MANY))
+    requests = (with_option(mixed(number), how) for number in range(MANY))
     answers = send_all(site.nginx, requests, clients=64)
     assert_right(answers)
     assert len(answers) == MANY
     assert site.deferd.stop() == 0
     assert_each_ran_once(answers, runs())
+    assert_nothing_was_sent_again(site.deferd)
     assert_kept(runs())
     deferred = [line.split()[0] for line in workspace.lines("marks") if line.endswith(" deferred")]
     assert sorted(deferred, key=int) == [str(number) for number in range(MANY)]

@@ -2,16 +2,16 @@
 
 // Answers with the request's id, which is its body or stands in the query, and leaves one line for each run:
 // the id, the connection it came on, and what of it there was. With "native" or "defer", a second one behind
-// the response.
+// the response; with "linger", the response comes a little later.
 
 require __DIR__ . '/../../../php/autoload.php';
 require __DIR__ . '/support.php';
 
-/** The connection to the web server: in a worker the only socket besides the one it listens on, 0. */
+/** The connection to the web server, by this worker's sockets: all others are always the same. */
 function connection(): string
 {
     $sockets = [];
-    foreach (array_diff(scandir('/proc/self/fd'), ['.', '..', '0']) as $fd) {
+    foreach (scandir('/proc/self/fd') as $fd) {
         $target = @readlink("/proc/self/fd/$fd");
         if ($target !== false && str_starts_with($target, 'socket:')) {
             $sockets[] = substr($target, 8, -1);
@@ -24,6 +24,9 @@ function connection(): string
 $body = file_get_contents('php://input');
 $id = $body !== '' ? $body : $_GET['id'];
 mark("$id ran " . connection() . ($body !== '' ? ' body' : ' empty'));
+if (isset($_GET['linger'])) {
+    usleep(2000);
+}
 header('Content-Length: ' . strlen($id));
 
 if (isset($_GET['defer'])) {
