@@ -39,6 +39,7 @@ struct upstream {
     unsigned backoff;    /* milliseconds, 0 while it can be reached */
     uint64_t down_until; /* uv_hrtime() */
     uv_timer_t reap;     /* closes idle connections */
+    uv_timer_t back;     /* when it may be tried again: for requests that wait meanwhile */
     uv_timer_t look;     /* looks again what was read */
 };
 

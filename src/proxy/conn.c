@@ -17,6 +17,8 @@
 #include "deferd/upstream.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -216,12 +218,10 @@ static void conn_content(struct conn *conn, const struct fcgi_event *ev, struct 
     if (ev->type == FCGI_END_REQUEST) {
         memcpy(conn->end_body + conn->end_have, ev->data, ev->len);
         conn->end_have = (uint8_t)(conn->end_have + ev->len);
-    } else if (conn->ended || ev->type == FCGI_GET_VALUES_RESULT) {
-        return; /* output after END_REQUEST (fact 10) */
-    } else if (ev->type == FCGI_STDOUT) {
-        response_stdout(conn->request, ev->data, ev->len, down);
-    } else {
+    } else if (ev->type == FCGI_STDERR) {
         response_stderr(conn->request, ev->data, ev->len, down);
+    } else if (ev->type == FCGI_STDOUT && !conn->ended) { /* else output of fact 10 */
+        response_stdout(conn->request, ev->data, ev->len, down);
     }
 }
 
@@ -276,11 +276,13 @@ static void conn_event(struct conn *conn, const struct fcgi_event *ev, struct ga
     }
 }
 
-/* What arrived is worked through: hand it on, and stop reading if the client is slow. */
+/* What arrived is worked through: hand it on, and stop reading if the client is slow; but not while
+ * only its end is held back, for the deferred work must not wait for a client. */
 static void conn_flush(struct conn *conn, struct gather *down)
 {
     struct client *client = conn->request->client;
-    if (client != NULL && client_flush(client, down) == 0 && client->stream.pending > 0) {
+    if (client != NULL && client_flush(client, down) == 0 && client->stream.pending > 0 &&
+        conn->request->state == REQUEST_RUNNING) {
         conn_pause(conn);
     }
 }
@@ -432,6 +434,16 @@ static int conn_connect_unix(struct conn *conn, const struct address *address)
     return conn_start(conn);
 }
 
+/* A host that does not answer at all is given up after 7 s, not after the kernel's two minutes. */
+static void conn_bound_connect(struct conn *conn)
+{
+    int fd;
+    int retries = 2;
+    if (uv_fileno(&conn->stream.io.handle, &fd) == 0) {
+        setsockopt(fd, IPPROTO_TCP, TCP_SYNCNT, &retries, sizeof(retries));
+    }
+}
+
 static int conn_connect(struct upstream *upstream, struct conn **out)
 {
     const struct address *address = &upstream->options->address;
@@ -452,6 +464,9 @@ static int conn_connect(struct upstream *upstream, struct conn **out)
         uv_tcp_keepalive(&conn->stream.io.tcp, 1, STREAM_TCP_KEEPALIVE);
         rc = uv_tcp_connect(&conn->connect, &conn->stream.io.tcp,
                             (const struct sockaddr *)&address->sa, conn_on_connected);
+        if (rc == 0) {
+            conn_bound_connect(conn);
+        }
     }
     if (rc != 0) {
         conn_close(conn);

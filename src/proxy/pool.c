@@ -188,6 +188,7 @@ static int pool_dispatch_one(struct pool *pool, struct request *request)
     }
     struct upstream *upstream = pool_pick(pool, candidates & ~pool->full);
     if (upstream == NULL) {
+        request->tried = 0; /* by the time it is its turn again, one of them may be back */
         return 0;
     }
     pool_take_slot(pool, request, upstream);

@@ -231,19 +231,6 @@ static void request_close(struct request *request, const char *outcome)
     pool_dispatch(pool);
 }
 
-void request_cancel(struct request *request, const char *why)
-{
-    log_line(LOG_DEBUG, "request %llu: cancelled, %s", (unsigned long long)request->id, why);
-    request->client = NULL;
-    if (request->state == REQUEST_HELD) {
-        pool_unhold(request->pool, request);
-        buf_free(&request->held);
-        request_set_state(request, REQUEST_DEFERRED);
-        return; /* its callbacks finish */
-    }
-    request_close(request, "client_gone");
-}
-
 void request_refuse(struct request *request, int status, const char *text, unsigned retry_after,
                     const char *outcome)
 {
@@ -360,6 +347,19 @@ static void request_shed(struct request *request)
     head_shed(&request->head);
 }
 
+void request_cancel(struct request *request, const char *why)
+{
+    log_line(LOG_DEBUG, "request %llu: cancelled, %s", (unsigned long long)request->id, why);
+    request->client = NULL;
+    if (request->state == REQUEST_HELD) {
+        pool_unhold(request->pool, request);
+        request_set_state(request, REQUEST_DEFERRED);
+        request_shed(request);
+        return; /* its callbacks finish */
+    }
+    request_close(request, "client_gone");
+}
+
 /* The response is complete, its END_REQUEST collected: the deferred phase begins. Beyond
  * defer.max_workers the end of the response waits for a place. */
 static void request_begin_phase(struct request *request, struct gather *down)
@@ -368,8 +368,10 @@ static void request_begin_phase(struct request *request, struct gather *down)
     pool_begin_phase(request->pool, request);
     if (!request->placed && gather_take(down, &request->held) == 0) {
         request_set_state(request, REQUEST_HELD);
-        conn_resume(request->conn);
         return;
+    }
+    if (!request->placed) {
+        pool_unhold(request->pool, request); /* no memory to hold it back */
     }
     request_set_state(request, REQUEST_DEFERRED);
     request_answer(request, down);

@@ -17,7 +17,7 @@ int upstream_open(struct upstream *upstream, struct pool *pool,
 {
     *upstream = (struct upstream){.options = options, .pool = pool, .index = index};
     upstream->barrier = pool->options->keepalive ? UPSTREAM_BARRIER_UNKNOWN : UPSTREAM_BARRIER_NO;
-    uv_timer_t *timers[] = {&upstream->reap, &upstream->look};
+    uv_timer_t *timers[] = {&upstream->reap, &upstream->back, &upstream->look};
     for (size_t i = 0; i < sizeof(timers) / sizeof(timers[0]); i++) {
         timers[i]->data = upstream;
         uv_timer_init(pool->loop, timers[i]);
@@ -31,6 +31,17 @@ int upstream_is_up(const struct upstream *upstream)
     return upstream->backoff == 0 || uv_hrtime() >= upstream->down_until;
 }
 
+/* The loop's clock may be a little ahead of the one that down_until is of. */
+static void upstream_on_back(uv_timer_t *timer)
+{
+    const struct upstream *upstream = timer->data;
+    if (upstream_is_up(upstream)) {
+        pool_dispatch(upstream->pool);
+    } else {
+        uv_timer_start(timer, upstream_on_back, 1, 0);
+    }
+}
+
 void upstream_failed(struct upstream *upstream, int error)
 {
     if (!upstream_is_up(upstream)) {
@@ -41,6 +52,7 @@ void upstream_failed(struct upstream *upstream, int error)
                         : next < UPSTREAM_BACKOFF_LAST_MS ? next
                                                           : UPSTREAM_BACKOFF_LAST_MS;
     upstream->down_until = uv_hrtime() + upstream->backoff * 1000000ULL;
+    uv_timer_start(&upstream->back, upstream_on_back, upstream->backoff, 0);
     if (pool_keeps(upstream->pool)) {
         upstream_shut(upstream);
         upstream->barrier = UPSTREAM_BARRIER_UNKNOWN; /* another php-fpm may come up */

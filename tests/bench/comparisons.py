@@ -60,7 +60,7 @@ class Comparison:
 DIRECT = Way()
 DIRECT_KEPT = Way(keepalive=32)
 PLAIN = Way(deferd=())
-KEPT = Way(deferd=(), keepalive=32)
+KEPT = Way(deferd=(), keepalive=256)
 
 
 def hello(connections, rate, also=(), name=None, title="", backlog=511):

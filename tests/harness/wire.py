@@ -53,6 +53,11 @@ class Connection:
             if time.monotonic() > deadline:
                 raise DeadlinePassed("the other end does not read")
 
+    @property
+    def has_read(self):
+        """Has the other end taken all that was sent (unix sockets only)?"""
+        return self._unread() == 0
+
     def _unread(self):
         return struct.unpack("i", fcntl.ioctl(self.sock, termios.TIOCOUTQ, b"\0" * 4))[0]
 

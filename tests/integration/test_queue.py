@@ -251,6 +251,20 @@ def test_request_given_up_while_the_backlog_is_full_is_never_sent(start_deferd, 
     assert stays.read_response().complete
 
 
+def test_request_that_lost_its_connection_waits_as_before(start_deferd, start_peer, connect):
+    peer = start_peer(backlog=0)
+    deferd = start_deferd(peer, max_workers=1)
+    client = queue_up(deferd, connect, "/again")
+    connection = peer.accept_request()
+    with FcgiClient(peer.address):  # the backlog is full
+        connection.close()
+        deferd.wait_for_line("its backlog is full")
+        client.close()
+        request = deferd.wait_for_request("/again")
+    assert request.outcome == "client_gone"
+    assert request.queue_ms == request.response_ms  # it never left the queue for good
+
+
 def test_waiting_for_a_full_backlog_costs_little(start_deferd, connect, full):
     deferd = start_deferd(full.peer, max_workers=64)
     for number in range(20):

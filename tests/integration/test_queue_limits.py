@@ -156,32 +156,31 @@ def test_full_backlog_counts_as_waiting(start_deferd, start_peer, connect):
         assert waiting[number].read_response().complete
 
 
-def test_request_that_got_a_worker_is_not_refused(start_deferd, start_peer, connect):
-    """A request that comes back makes the queue longer than its maximum; others still run.
+def test_queue_that_got_longer_than_its_maximum_loses_nobody(start_deferd, start_peer, connect):
+    """A request that comes back makes the queue longer than its maximum; a new one is refused.
 
     /back goes to an upstream that is connecting, /busy takes the other one, /waits fills the
-    queue. Then the first upstream refuses the connection, and /back waits for the other one.
+    queue. Then the first upstream refuses the connection, and /back waits too.
     """
     lost, busy = start_peer("127.0.0.1:0", backlog=0), start_peer()
     connect(lost)
     deferd = start_deferd(
         lost, max_workers=1,
-        arguments=["--upstream", str(busy.address), "--queue-max", "1",
-                   "--class", "first,priority=1"],
+        arguments=["--upstream", str(busy.address), "--queue-max", "1"],
     )
-    queue_up(deferd, connect, "/back")
+    back = queue_up(deferd, connect, "/back")
     running = occupy(deferd, connect, busy, "/busy")
-    queue_up(deferd, connect, "/waits")
+    waits = queue_up(deferd, connect, "/waits")
     lost.end()
     deferd.wait_for_line("set aside for 100 ms", timeout=10.0)
-    again = start_peer(lost.address)
-    assert again.idle(0.2)
-    urgent = queue_up(deferd, connect, "/urgent", params={"DEFERD_CLASS": "first"})
-    connection = again.accept_request()
-    assert connection.request.uri == "/urgent"
-    connection.answer(b"served")
-    assert urgent.read_response().body == b"served"
-    serve_next(busy, running, "/back").answer()
+    new = connect(deferd).request(uri="/new")
+    assert_503(deferd, new, "/new", "queue_full", "1")
+    serve_next(busy, running, "/back").answer(b"back")
+    assert back.read_response().body == b"back"
+    connection = busy.accept_request()
+    assert connection.request.uri == "/waits"
+    connection.answer(b"waits")
+    assert waits.read_response().body == b"waits"
 
 
 # --- queue.timeout --------------------------------------------------------------------------------

@@ -256,7 +256,7 @@ static void many_pairs_fill_many_records(void **state)
     uint64_t seed = 21;
     (void)state;
     while (params.len < 400000) {
-        char name[32];
+        char name[32] = "";
         snprintf(name, sizeof(name), "NAME_%zu", params.len);
         put_bytes(&params, name, name, check_below(&seed, sizeof(name)));
         if (check_below(&seed, 100) == 0) {
