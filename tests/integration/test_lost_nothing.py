@@ -148,7 +148,7 @@ def fixture_load(releases):
     return load
 
 
-@pytest.mark.time_limit(60)
+@pytest.mark.time_limit(120)
 def test_posts_while_workers_come_and_go(start_site, start_fpm, post_body, runs):
     site = start_site(start_fpm(workers=8, pool=SHORT_LIVED))
     answers = send_all(site.nginx, map(post_body, range(POSTS)), clients=64)
