@@ -13,8 +13,8 @@
 
 /* One command on its way. */
 struct command_call {
-    struct control *control;       /* borrowed */
-    struct control_client *client; /* borrowed */
+    struct control *control;        /* borrowed */
+    struct control_client *client;  /* borrowed */
     char *words[COMMAND_WORDS_MAX]; /* the command's name first */
     unsigned count;
     json_t *result; /* what it answers */

@@ -10,7 +10,6 @@
 
 #include <stddef.h>
 #include <stdint.h>
-#include <stdint.h>
 
 /* Tasks kept by name, and the longest name, in bytes: an application that registers more is still
  * counted, but the further tasks have no names. */

@@ -10,10 +10,10 @@
 /* deferctl's exit codes. */
 enum link_status {
     LINK_OK = 0,
-    LINK_FAILED = 1,  /* the command did */
-    LINK_USAGE = 2,   /* wrong words */
-    LINK_ABSENT = 3,  /* deferd cannot be reached */
-    LINK_DENIED = 4,  /* no permission */
+    LINK_FAILED = 1, /* the command did */
+    LINK_USAGE = 2,  /* wrong words */
+    LINK_ABSENT = 3, /* deferd cannot be reached */
+    LINK_DENIED = 4, /* no permission */
 };
 
 struct link {

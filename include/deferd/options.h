@@ -10,7 +10,7 @@
 
 struct options {
     struct config config;
-    char file[256]; /* the configuration's, absolute; empty if there are flags instead */
+    char file[256];  /* the configuration's, absolute; empty if there are flags instead */
     char source[32]; /* where that is to be read from this once, complete; empty: from file */
     const char *overrides[OPTIONS_OVERRIDES_MAX]; /* -o's arguments; they count after the file */
     unsigned override_count;

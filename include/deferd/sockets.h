@@ -31,16 +31,16 @@ struct sockets {
 
 /* How a socket is made. */
 struct socket_spec {
-    struct address address;
-    mode_t mode;
     const char *owner; /* names; empty leaves as it is */
     const char *group;
+    struct address address;
+    mode_t mode;
     unsigned backlog;
 };
 
 /* What a configuration listens on, in the order in which workers get it: the pools' sockets first,
- * then those of SOCKETS_…. Fills at most SOCKETS_LIST_MAX of out, whose texts stay the configuration's;
- * one that is not configured has an address of length 0. Returns how many. */
+ * then those of SOCKETS_…. Fills at most SOCKETS_LIST_MAX of out, whose texts stay the
+ * configuration's; one that is not configured has an address of length 0. Returns how many. */
 unsigned sockets_of_config(const struct config *config, struct socket_spec *out);
 
 /* Places in that list, behind the pools. */

@@ -210,12 +210,9 @@ struct command_filter {
 };
 
 static const struct command_filter command_filters[] = {
-    {"--running", 1, 0, 1, OUTCOME_COUNT},
-    {"--all", 1, 1, 1, OUTCOME_COUNT},
-    {"--stopped", 0, 1, 0, OUTCOME_STOPPED},
-    {"--completed", 0, 1, 0, OUTCOME_COMPLETED},
-    {"--failed", 0, 1, 0, OUTCOME_FAILED},
-    {"--lost", 0, 1, 0, OUTCOME_LOST},
+    {"--running", 1, 0, 1, OUTCOME_COUNT},   {"--all", 1, 1, 1, OUTCOME_COUNT},
+    {"--stopped", 0, 1, 0, OUTCOME_STOPPED}, {"--completed", 0, 1, 0, OUTCOME_COMPLETED},
+    {"--failed", 0, 1, 0, OUTCOME_FAILED},   {"--lost", 0, 1, 0, OUTCOME_LOST},
 };
 
 #define COMMAND_FILTERS (sizeof(command_filters) / sizeof(command_filters[0]))
@@ -243,9 +240,9 @@ static int command_filter_takes(int chosen, const struct phase *phase)
     for (unsigned i = 0; i < COMMAND_FILTERS; i++) {
         const struct command_filter *filter = &command_filters[i];
         if ((chosen & 1 << i) != 0 &&
-            (phase->live ? filter->live
-                         : filter->ended &&
-                               (filter->any_outcome || filter->outcome == phase->outcome))) {
+            (phase->live
+                 ? filter->live
+                 : filter->ended && (filter->any_outcome || filter->outcome == phase->outcome))) {
             return 1;
         }
     }
@@ -326,8 +323,9 @@ static enum command_status command_show(struct command_call *call)
     }
     const struct phase *phase = history_find(&call->control->history, id);
     if (phase == NULL) {
-        return command_failed(call, "there is no deferred phase %llu among those that run and the "
-                                    "last that ended",
+        return command_failed(call,
+                              "there is no deferred phase %llu among those that run and the "
+                              "last that ended",
                               (unsigned long long)id);
     }
     return command_done(call, phase_json(phase, 1));
@@ -359,9 +357,8 @@ static struct pool *command_named_pool(struct command_call *call)
     char name[256];
     struct pool *pool = command_pool(call->control, call->words[1]);
     if (pool == NULL) {
-        command_failed(
-            call, "there is no pool \"%s\"",
-            log_escape(name, sizeof(name), call->words[1], strnlen(call->words[1], 60)));
+        command_failed(call, "there is no pool \"%s\"",
+                       log_escape(name, sizeof(name), call->words[1], strnlen(call->words[1], 60)));
     }
     return pool;
 }
@@ -422,8 +419,8 @@ static enum command_status command_fpm_reload(struct command_call *call)
 /* reload, upgrade, quit: the master's. */
 static enum command_status command_ask(struct command_call *call)
 {
-    return control_ask(call->control, call->client, call->words[0], call->why,
-                       sizeof(call->why)) == 0
+    return control_ask(call->control, call->client, call->words[0], call->why, sizeof(call->why)) ==
+                   0
                ? COMMAND_LATER
                : COMMAND_FAILED;
 }

@@ -78,8 +78,8 @@ static void control_on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *bu
 {
     struct control_client *client = handle->data;
     (void)suggested;
-    *buf = uv_buf_init(client->input + client->have,
-                       (unsigned)(sizeof(client->input) - client->have));
+    *buf =
+        uv_buf_init(client->input + client->have, (unsigned)(sizeof(client->input) - client->have));
 }
 
 static void control_on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf)
@@ -323,7 +323,7 @@ void control_master_answered(struct control *control, const char *why)
     }
     control->asked = 0;
     if (client != NULL) {
-        control_answer(client, why == NULL ? json_object() : NULL, why);
+        control_answer(client, why == NULL ? json_object() : NULL, why != NULL ? why : "");
     }
 }
 

@@ -51,7 +51,7 @@ static void fpm_reload_end(struct control *control, const char *why)
                  why == NULL ? "php-fpm answers; requests go on" : why);
     }
     if (op->client != NULL) {
-        control_answer(op->client, why == NULL ? json_object() : NULL, why);
+        control_answer(op->client, why == NULL ? json_object() : NULL, why != NULL ? why : "");
     }
     free(op);
 }
@@ -68,9 +68,9 @@ static void fpm_reload_choose(struct fpm_reload *op, const struct proxy *proxy,
 {
     for (unsigned i = 0; i < proxy->pool_count; i++) {
         struct pool *other = &proxy->pools[i];
-        int chosen = !op->reload      ? other == pool
-                     : pool == NULL   ? other->options->fpm_pid[0] != '\0'
-                                      : other == pool || fpm_reload_same(other, pool);
+        int chosen = !op->reload    ? other == pool
+                     : pool == NULL ? other->options->fpm_pid[0] != '\0'
+                                    : other == pool || fpm_reload_same(other, pool);
         if (chosen && op->count < FPM_RELOAD_POOLS_MAX) {
             op->pools[op->count++] = other;
         }
@@ -214,8 +214,7 @@ static void fpm_reload_started(struct control *control)
 {
     struct fpm_reload *op = control->fpm;
     struct fpm_instance now;
-    if (control->asked ||
-        fpm_instance_of(op->pools[op->current]->options->fpm_pid, &now) != 0 ||
+    if (control->asked || fpm_instance_of(op->pools[op->current]->options->fpm_pid, &now) != 0 ||
         fpm_same_instance(&now, &op->before)) {
         return;
     }

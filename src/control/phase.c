@@ -40,8 +40,7 @@ static size_t phase_size(const struct request *request)
                   request->head.method.len + 1 + request->head.uri.len + 1;
     for (size_t i = 0; i < deferral->named; i++) {
         const struct task *task = deferral->tasks[i];
-        size +=
-            strlen(task->name) + 1 + phase_text_size(task->text) + phase_text_size(task->error);
+        size += strlen(task->name) + 1 + phase_text_size(task->text) + phase_text_size(task->error);
     }
     return size;
 }

@@ -31,8 +31,7 @@ struct ctl_command {
     const char *help;
 };
 
-#define CTL_ROW(name, function, arguments, right, min, max, help)                                  \
-    {name, arguments, min, max, help},
+#define CTL_ROW(name, function, arguments, right, min, max, help) {name, arguments, min, max, help},
 
 static const struct ctl_command ctl_commands[] = {
     COMMANDS(CTL_ROW){"top", "", 0, 0, "what runs, live; q ends"},

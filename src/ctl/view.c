@@ -153,8 +153,7 @@ static void view_classes(struct terminal_table *table, const json_t *pool)
 
 void view_pools(const struct view *view, const json_t *pools)
 {
-    static const char *const heads[] = {"POOL",     "STATE",    "BUSY>",
-                                        "WAITING>", "DEFERRED>", "WHERE"};
+    static const char *const heads[] = {"POOL", "STATE", "BUSY>", "WAITING>", "DEFERRED>", "WHERE"};
     struct terminal_table *table = terminal_table_new(heads, 6);
     size_t i;
     const json_t *pool;
@@ -224,7 +223,7 @@ static void view_progress(struct view_row *row, const json_t *task)
 
 void view_list(const struct view *view, const json_t *phases)
 {
-    static const char *const heads[] = {"ID>",   "POOL", "STATE",    "AGE>",   "CLASS",
+    static const char *const heads[] = {"ID>",  "POOL", "STATE",    "AGE>",   "CLASS",
                                         "PID>", "TASK", "PROGRESS", "METHOD", "URI"};
     struct terminal_table *table = terminal_table_new(heads, 10);
     size_t i;

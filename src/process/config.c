@@ -235,7 +235,8 @@ static char *config_line(char *line, int size, void *arg)
 
 /* A path that is not absolute stands beside the file that includes it: the master's own directory
  * is another one once it is in the background. */
-static void config_include(const struct config_source *source, const char *path, const char *section)
+static void config_include(const struct config_source *source, const char *path,
+                           const char *section)
 {
     char beside[2 * CONFIG_LINE_MAX];
     const char *slash = strrchr(source->path, '/');

@@ -51,9 +51,9 @@ struct master {
     uv_timer_t become;   /* executes the new binary */
     uv_timer_t watchdog; /* systemd's */
     struct options *options;
-    struct config config; /* what is in effect */
-    struct config coming; /* what the candidate is started with, if it is not the same */
-    char *argv0;          /* borrowed; what the process was called as */
+    struct config config;  /* what is in effect */
+    struct config coming;  /* what the candidate is started with, if it is not the same */
+    char *argv0;           /* borrowed; what the process was called as */
     char binary[PATH_MAX]; /* what an upgrade starts */
     struct sockets sockets;
     struct child *children;
@@ -275,8 +275,8 @@ static void master_child_ended(struct master *master, struct child *child, int s
 static int master_spawn(struct master *master, const char *binary, const struct config *config,
                         char *err, size_t err_size)
 {
-    struct child *child = child_spawn(&master->loop, binary, config, &master->sockets,
-                                      master_on_line, err, err_size);
+    struct child *child =
+        child_spawn(&master->loop, binary, config, &master->sockets, master_on_line, err, err_size);
     if (child == NULL) {
         return -1;
     }

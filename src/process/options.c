@@ -52,7 +52,9 @@ static void options_flag_name(const struct directive *directive, char *out, size
     const char *name = directive->name;
     snprintf(out, size, "%s", strcmp(name, "upstream.max_workers") == 0 ? "max-workers" : name);
     for (char *p = out; *p != '\0'; p++) {
-        *p = *p == '.' || *p == '_' ? '-' : *p;
+        if (*p == '.' || *p == '_') {
+            *p = '-';
+        }
     }
 }
 

@@ -232,8 +232,7 @@ static int worker_listener(const struct socket_spec *spec, unsigned i, int under
     }
     out->fd = SOCKETS_FIRST_FD + (int)i;
     if (address_of_socket(&out->address, out->fd) != 0) {
-        snprintf(err, err_size, "the master passed no socket for %.255s",
-                 spec->address.text);
+        snprintf(err, err_size, "the master passed no socket for %.255s", spec->address.text);
         return -1;
     }
     return 0;
@@ -321,8 +320,8 @@ static int worker_listen(struct worker *worker, const struct listener *listeners
     control_open(&worker->control, &worker->proxy, &events);
     listeners += pools + SOCKETS_CONTROL;
     for (unsigned i = 0; i < CONTROL_SOCKETS; i++) {
-        if (listeners[i].fd >= 0 && control_listen(&worker->control, i, &listeners[i], rights[i],
-                                                   err, err_size) != 0) {
+        if (listeners[i].fd >= 0 &&
+            control_listen(&worker->control, i, &listeners[i], rights[i], err, err_size) != 0) {
             return -1;
         }
     }

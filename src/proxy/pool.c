@@ -219,8 +219,8 @@ void pool_dispatch(struct pool *pool)
     }
     pool->dispatching = 1;
     pool->full = 0;
-    while (!pool->paused && pool->queue.waiting > 0 && (request = queue_next(&pool->queue)) != NULL &&
-           pool_dispatch_one(pool, request)) {
+    while (!pool->paused && pool->queue.waiting > 0 &&
+           (request = queue_next(&pool->queue)) != NULL && pool_dispatch_one(pool, request)) {
     }
     pool->dispatching = 0;
     if (pool->queue.waiting > 0) {

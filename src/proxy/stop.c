@@ -143,8 +143,9 @@ static const char *stop_refusal(const struct request *request, pid_t pid)
         return "is no php-fpm worker";
     }
     if (address_is_unix(address)) {
-        return stop_peer(request->conn) == parent ? NULL
-                                                  : "is no worker of the php-fpm that listens there";
+        return stop_peer(request->conn) == parent
+                   ? NULL
+                   : "is no worker of the php-fpm that listens there";
     }
     return stop_is_loopback(address) ? NULL : "may run on another machine";
 }
