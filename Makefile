@@ -198,10 +198,9 @@ deb: deps ## build a Debian package: build/deb/deferd_VERSION_ARCH.deb
 	@ls $(BUILD)/deb/*.deb
 
 .PHONY: packaging
-packaging: PACKAGES += debhelper dpkg-dev fakeroot lintian debootstrap
-packaging: deps ## install, upgrade under load, remove and purge the Debian package in a Debian of its own
-	$(MAKE) deb
-	tests/packaging.sh
+packaging: PACKAGES += debhelper dpkg-dev fakeroot lintian debootstrap systemd-container iproute2
+packaging: deps ## install, upgrade under load and purge the Debian package, in a Debian of its own
+	tests/packaging/packaging.sh
 
 .PHONY: clean
 clean: ## remove what was built
