@@ -172,9 +172,9 @@ install: all ## install under PREFIX (/usr/local), below DESTDIR; an existing co
 	install -D -m 755 $(BUILD)/deferd $(DESTDIR)$(PREFIX)/sbin/deferd
 	$(if $(wildcard $(BUILD)/deferctl),install -D -m 755 $(BUILD)/deferctl $(DESTDIR)$(PREFIX)/bin/deferctl)
 	$(foreach page,$(wildcard docs/man/*.[1-9]),install -D -m 644 -t $(SHARE)/man/man$(call SECTION,$(page)) $(page) &&) :
-	$(foreach file,$(wildcard etc/completions/*.bash),install -D -m 644 $(file) $(SHARE)/bash-completion/completions/$(basename $(notdir $(file))) &&) :
-	$(foreach file,$(wildcard etc/completions/_*),install -D -m 644 -t $(SHARE)/zsh/site-functions $(file) &&) :
-	$(foreach file,$(wildcard etc/completions/*.fish),install -D -m 644 -t $(SHARE)/fish/vendor_completions.d $(file) &&) :
+	$(foreach file,$(wildcard docs/completion/*.bash),install -D -m 644 $(file) $(SHARE)/bash-completion/completions/$(basename $(notdir $(file))) &&) :
+	$(foreach file,$(wildcard docs/completion/_*),install -D -m 644 -t $(SHARE)/zsh/site-functions $(file) &&) :
+	$(foreach file,$(wildcard docs/completion/*.fish),install -D -m 644 -t $(SHARE)/fish/vendor_completions.d $(file) &&) :
 	test -e $(DESTDIR)$(SYSCONFDIR)/deferd/deferd.conf || \
 	    install -D -m 644 etc/deferd.conf $(DESTDIR)$(SYSCONFDIR)/deferd/deferd.conf
 	install -D -m 644 etc/deferd.logrotate $(DESTDIR)$(SYSCONFDIR)/logrotate.d/deferd
