@@ -531,7 +531,7 @@ def test_fpm_reload_that_cannot_be_lets_requests_go_on(start_master, peer, conne
 
 def test_fpm_reload_holds_all_pools_of_the_same_php_fpm(start_master, start_fpm, workspace):
     pid_file = workspace.path("fpm.pid")
-    fpm = start_fpm(workers=2, options={"pid": pid_file})
+    fpm = start_fpm(workers=4, options={"pid": pid_file})
     pool = {"upstream": fpm.address, "upstream.max_workers": 2}
     master = start_master(fpm, pool={"upstream.fpm_pid": pid_file}, pools={
         "same": {**pool, "listen": workspace.path("same.sock"), "upstream.fpm_pid": pid_file},
