@@ -25,6 +25,8 @@ struct head {
     struct slice method; /* in records, as are uri and class_name; the last of a name counts */
     struct slice uri;
     struct slice class_name;  /* DEFERD_CLASS */
+    struct slice script;      /* SCRIPT_NAME, and QUERY_STRING: for deferd's own pages */
+    struct slice query;
     long long content_length; /* HEAD_LENGTH_NONE, or HEAD_LENGTH_ODD if it is no number */
     uint8_t is_head;          /* HEAD */
     uint8_t is_safe;          /* GET, HEAD, OPTIONS: without side effects (RFC 9110, 9.2.1) */

@@ -8,7 +8,9 @@
 
 #include "deferd/address.h"
 #include "deferd/queue.h"
+#include "deferd/stats.h"
 #include "deferd/upstream.h"
+#include "deferd/window.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -42,6 +44,9 @@ struct pool_options {
     uint64_t defer_timeout;         /* how long one may take; 0: for ever */
     uint64_t idle_timeout;          /* how long a connection is kept unused */
     int keepalive;                  /* keep connections at all */
+    char status_path[256];          /* SCRIPT_NAMEs that deferd answers itself; empty for none */
+    char ping_path[256];
+    char ping_response[256];
 };
 
 struct pool {
@@ -66,8 +71,11 @@ struct pool {
     uv_timer_t defer_timer;     /* for the phase whose time is up first */
     uv_timer_t expire;          /* bounds the wait for half requests while draining */
     unsigned retry_ms;          /* retry's delay, 0 when no backlog was full the last time */
+    int has_pages;              /* status_path or ping.path is set */
     int class_said;             /* a DEFERD_CLASS that is none was logged */
     int dispatching;            /* a dispatch is under way further up the stack */
+    struct stats_pool stats;
+    struct window window;
 };
 
 /* Worker slots at all its upstreams. */

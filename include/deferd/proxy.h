@@ -5,6 +5,7 @@
 #define DEFERD_PROXY_H
 
 #include "deferd/outcome.h"
+#include "deferd/page.h"
 #include "deferd/pool.h"
 
 #include <stdint.h>
@@ -17,6 +18,9 @@
 struct proxy_events {
     /* A request is over; it is freed afterwards. */
     void (*request_ended)(void *arg, const struct request *request, enum outcome outcome);
+    /* The page that deferd itself answers this request with, a reference that the caller releases;
+     * NULL if it is for the application. Its params are complete. */
+    struct page *(*page)(void *arg, const struct request *request);
     void *arg;
 };
 
@@ -28,6 +32,7 @@ struct proxy {
     uint64_t last_request_id;
     uint64_t last_client_id;
     uint64_t client_count; /* connections of web servers */
+    struct page_budget page_budget;
     uint64_t max_conns;    /* how many of them there may be; GET_VALUES tells it */
     int draining;          /* no new connections; those that are idle close */
     uint8_t *scratch;      /* owned, PROXY_SCRATCH bytes */

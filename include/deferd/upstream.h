@@ -5,6 +5,7 @@
 #define DEFERD_UPSTREAM_H
 
 #include "deferd/address.h"
+#include "deferd/stats.h"
 
 #include <stdint.h>
 #include <uv.h>
@@ -39,6 +40,7 @@ struct upstream {
     unsigned backoff;    /* milliseconds, 0 while it can be reached */
     uint64_t down_until; /* uv_hrtime() */
     uv_timer_t reap;     /* closes idle connections */
+    struct stats_upstream stats;
 };
 
 /* Returns 0 or UV_E…. */

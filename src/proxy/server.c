@@ -72,6 +72,7 @@ static void server_on_connection(uv_stream_t *stream, int status)
         return;
     }
     server->refused_count++;
+    server->pool->stats.refused++;
     if (server->said == 0 || now - server->said >= SERVER_SAY_MS) {
         log_line(
             LOG_ERROR,

@@ -29,6 +29,7 @@ int upstream_is_up(const struct upstream *upstream)
 
 void upstream_failed(struct upstream *upstream, int error)
 {
+    upstream->stats.failures++;
     if (!upstream_is_up(upstream)) {
         return; /* tried in spite of it, for there was no other */
     }
