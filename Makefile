@@ -40,6 +40,9 @@ $(BUILD)/%.o: %.c
 
 -include $(OBJ:.o=.d)
 
+# The status page is part of the program (.incbin).
+$(BUILD)/src/control/asset.o: src/control/status.html
+
 # --- tests ------------------------------------------------------------------------------------
 
 SANITIZE  := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer

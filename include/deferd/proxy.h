@@ -33,9 +33,9 @@ struct proxy {
     uint64_t last_client_id;
     uint64_t client_count; /* connections of web servers */
     struct page_budget page_budget;
-    uint64_t max_conns;    /* how many of them there may be; GET_VALUES tells it */
-    int draining;          /* no new connections; those that are idle close */
-    uint8_t *scratch;      /* owned, PROXY_SCRATCH bytes */
+    uint64_t max_conns; /* how many of them there may be; GET_VALUES tells it */
+    int draining;       /* no new connections; those that are idle close */
+    uint8_t *scratch;   /* owned, PROXY_SCRATCH bytes */
 };
 
 /* Makes a pool of each of these options, which stay the caller's. *proxy is zeroed but for

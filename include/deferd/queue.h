@@ -33,7 +33,7 @@ struct class_options {
 struct queue_class {
     const struct class_options *options; /* borrowed */
     struct request *waiting;             /* first come first; owned by nobody here */
-    unsigned length; /* requests in waiting */
+    unsigned length;                     /* requests in waiting */
     unsigned max_workers;
     unsigned busy; /* slots its requests hold; kept by the pool */
     struct stats_class stats;

@@ -59,6 +59,7 @@ struct request {
     uint8_t marker_seen;
     uint8_t over;     /* the application's END_REQUEST came */
     uint8_t in_phase; /* it is in pool->phases */
+    uint8_t marked;   /* its phase began with the marker; kept for the pool's statistics */
     uint8_t placed;   /* it has one of the places of defer.max_workers */
     int status;       /* HTTP status of the response, 0 before there is one */
     struct cgi_head cgi;
@@ -73,8 +74,8 @@ struct request {
     uint64_t deferred;   /* and when its deferred phase began; 0 before */
     uint64_t ended;      /* when all was over */
 
-    struct page *page;  /* in REQUEST_ANSWERING: a reference, */
-    size_t page_at;     /* and how much of it has gone */
+    struct page *page; /* in REQUEST_ANSWERING: a reference, */
+    size_t page_at;    /* and how much of it has gone */
 };
 
 /* The way in; called by the client. */

@@ -10,7 +10,7 @@
 #define SOCKETS_MAX (CONFIG_POOLS_MAX + 4)
 
 /* Where a worker finds what its master gives it: the channel, the configuration, and from there on
- * the sockets, in the order of the configuration's pools. */
+ * the sockets, in the order of sockets_of_config. */
 #define SOCKETS_CHANNEL  3
 #define SOCKETS_CONFIG   4
 #define SOCKETS_FIRST_FD 5
@@ -35,6 +35,11 @@ struct socket_spec {
     const char *group;
     unsigned backlog;
 };
+
+/* The sockets that a configuration wants, in the order in which a worker gets them: those of the
+ * pools, then metrics.listen's if there is one. specs has room for SOCKETS_MAX. Returns how many
+ * there are. */
+unsigned sockets_of_config(const struct config *config, struct socket_spec *specs);
 
 /* Takes over the listening sockets that systemd passes (sd_listen_fds(3)). */
 void sockets_take_systemd(struct sockets *sockets);

@@ -249,15 +249,17 @@ static void master_exec(const struct master *master, const char *binary,
 {
     /* argv[0] is as long as the longest title the worker gives itself. */
     static char *const argv[] = {"deferd: worker process is starting", "--worker", NULL};
+    struct socket_spec specs[SOCKETS_MAX];
     int fds[SOCKETS_MAX + 2];
     int count = 0;
     sigset_t none;
 
     fds[count++] = channel;
     fds[count++] = config_fd;
-    for (unsigned i = 0; i < config->pool_count; i++) {
+    unsigned sockets = sockets_of_config(config, specs);
+    for (unsigned i = 0; i < sockets; i++) {
         struct socket_entry *entry =
-            sockets_find((struct sockets *)&master->sockets, &config->pools[i]->listen);
+            sockets_find((struct sockets *)&master->sockets, &specs[i].address);
         fds[count++] = entry->listener.fd;
     }
     for (int i = 0; i < count; i++) {
@@ -353,12 +355,11 @@ static void master_spawn_again(struct master *master)
 static int master_want_sockets(struct master *master, const struct config *config, char *err,
                                size_t err_size)
 {
+    struct socket_spec specs[SOCKETS_MAX];
+    unsigned count = sockets_of_config(config, specs);
     sockets_begin(&master->sockets);
-    for (unsigned i = 0; i < config->pool_count; i++) {
-        const struct pool_options *pool = config->pools[i];
-        const struct socket_spec spec = {pool->listen, pool->listen_mode, pool->listen_owner,
-                                         pool->listen_group, pool->listen_backlog};
-        if (sockets_want(&master->sockets, &spec, err, err_size) != 0) {
+    for (unsigned i = 0; i < count; i++) {
+        if (sockets_want(&master->sockets, &specs[i], err, err_size) != 0) {
             return -1;
         }
     }

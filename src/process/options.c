@@ -5,6 +5,7 @@
 #include "deferd/options.h"
 
 #include "deferd/directive.h"
+#include "deferd/metrics.h"
 #include "deferd/sockets.h"
 
 #include <getopt.h>
@@ -27,6 +28,7 @@ enum options_long {
     OPTIONS_UPSTREAM = 1000,
     OPTIONS_CLASS,
     OPTIONS_WORKER,
+    OPTIONS_METRICS,
     OPTIONS_DIRECTIVES,
 };
 
@@ -238,6 +240,7 @@ static void options_longs(struct option *out, char (*names)[64])
     out[n++] = (struct option){"upstream", required_argument, NULL, OPTIONS_UPSTREAM};
     out[n++] = (struct option){"worker", no_argument, NULL, OPTIONS_WORKER};
     out[n++] = (struct option){"class", required_argument, NULL, OPTIONS_CLASS};
+    out[n++] = (struct option){"print-metrics", no_argument, NULL, OPTIONS_METRICS};
     for (unsigned i = 0; i < directive_count; i++) {
         if (options_is_flag(&directives[i])) {
             options_flag_name(&directives[i], names[i], sizeof(names[i]));
@@ -280,6 +283,9 @@ static enum options_result options_take(struct options_state *state, int option)
     case OPTIONS_WORKER: /* how a master starts one; not for people */
         options->worker = 1;
         return OPTIONS_RUN;
+    case OPTIONS_METRICS: /* make metrics-doc */
+        metrics_document(stdout);
+        return OPTIONS_DONE;
     default:
         break;
     }
@@ -299,7 +305,7 @@ static enum options_result options_take(struct options_state *state, int option)
 enum options_result options_parse(struct options *options, int argc, char **argv)
 {
     struct options_state state = {.options = options};
-    struct option *longs = calloc(directive_count + 6, sizeof(*longs));
+    struct option *longs = calloc(directive_count + 7, sizeof(*longs));
     char(*names)[64] = calloc(directive_count, sizeof(*names));
     enum options_result result = OPTIONS_RUN;
     int option = 0;

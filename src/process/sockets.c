@@ -10,6 +10,10 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
+/* Of metrics.listen: those who may read them are the same as for the pools. */
+#define SOCKETS_METRICS_MODE    0660
+#define SOCKETS_METRICS_BACKLOG 128
+
 struct socket_entry *sockets_find(struct sockets *sockets, const struct address *address)
 {
     for (unsigned i = 0; i < sockets->count; i++) {
@@ -19,6 +23,21 @@ struct socket_entry *sockets_find(struct sockets *sockets, const struct address 
         }
     }
     return NULL;
+}
+
+unsigned sockets_of_config(const struct config *config, struct socket_spec *specs)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < config->pool_count; i++) {
+        const struct pool_options *pool = config->pools[i];
+        specs[count++] = (struct socket_spec){pool->listen, pool->listen_mode, pool->listen_owner,
+                                              pool->listen_group, pool->listen_backlog};
+    }
+    if (config->global.metrics_listen.len != 0) {
+        specs[count++] = (struct socket_spec){config->global.metrics_listen, SOCKETS_METRICS_MODE,
+                                              "", "", SOCKETS_METRICS_BACKLOG};
+    }
+    return count;
 }
 
 void sockets_take_systemd(struct sockets *sockets)

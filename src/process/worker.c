@@ -7,11 +7,13 @@
 #include "deferd/worker.h"
 
 #include "deferd/channel.h"
+#include "deferd/http.h"
 #include "deferd/log.h"
 #include "deferd/privileges.h"
 #include "deferd/proxy.h"
 #include "deferd/server.h"
 #include "deferd/sockets.h"
+#include "deferd/status.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -36,6 +38,8 @@ struct worker {
     uv_timer_t cut;     /* bounds a drain */
     struct options *options;
     struct proxy proxy;
+    struct status status;
+    struct http *http;       /* metrics.listen; NULL without it */
     struct channel *channel; /* to the master; NULL without one */
 };
 
@@ -59,6 +63,9 @@ static void worker_drain(struct worker *worker, const char *why, uint64_t limit)
                  why, proxy_busy(&worker->proxy));
         uv_set_process_title("deferd: worker process is ending");
         proxy_drain(&worker->proxy);
+        if (worker->http != NULL) {
+            http_stop(worker->http);
+        }
     }
     if (limit > 0) {
         uv_timer_start(&worker->cut, worker_on_cut, limit, 0);
@@ -163,17 +170,16 @@ static int worker_open_channel(struct worker *worker)
     return worker->channel != NULL ? 0 : UV_ENOMEM;
 }
 
-/* The socket of pool i: the master's, or a new one. */
-static int worker_listener(const struct pool_options *options, unsigned i, int under_master,
+/* Socket i of the configuration: the master's, or a new one. */
+static int worker_listener(const struct socket_spec *spec, unsigned i, int under_master,
                            struct listener *out, char *err, size_t err_size)
 {
     if (!under_master) {
-        return address_bind(out, &options->listen, options->listen_mode, err, err_size);
+        return address_bind(out, &spec->address, spec->mode, err, err_size);
     }
     *out = (struct listener){.fd = SOCKETS_FIRST_FD + (int)i};
     if (address_of_socket(&out->address, out->fd) != 0) {
-        snprintf(err, err_size, "[%s]: the master passed no socket for %s", options->name,
-                 options->listen.text);
+        snprintf(err, err_size, "the master passed no socket for %s", spec->address.text);
         return -1;
     }
     return 0;
@@ -198,11 +204,47 @@ static int worker_open_loop(struct worker *worker, int under_master)
     return rc;
 }
 
+/* --- what the proxy tells --------------------------------------------------------------------- */
+
+static void worker_on_request_ended(void *arg, const struct request *request, enum outcome outcome)
+{
+    struct worker *worker = arg;
+    status_request_ended(&worker->status, request, outcome);
+}
+
+static struct page *worker_on_page(void *arg, const struct request *request)
+{
+    struct worker *worker = arg;
+    return status_page(&worker->status, request);
+}
+
+/* --- the start -------------------------------------------------------------------------------- */
+
+/* Listens on the sockets that sockets_of_config names. */
+static int worker_listen(struct worker *worker, const struct listener *listeners, char *err,
+                         size_t err_size)
+{
+    const struct config *config = &worker->options->config;
+    for (unsigned i = 0; i < config->pool_count; i++) {
+        if (proxy_listen(&worker->proxy, i, &listeners[i], err, err_size) != 0) {
+            return -1;
+        }
+    }
+    if (config->global.metrics_listen.len != 0) {
+        worker->http = http_open(&worker->loop, &worker->status, &listeners[config->pool_count],
+                                 err, err_size);
+        return worker->http != NULL ? 0 : -1;
+    }
+    return 0;
+}
+
 /* What needs root comes first, then root goes. Returns 0, or -1 with a sentence in err. */
 static int worker_start(struct worker *worker, int under_master, char *err, size_t err_size)
 {
     const struct config *config = &worker->options->config;
-    struct listener listeners[CONFIG_POOLS_MAX];
+    struct listener listeners[SOCKETS_MAX];
+    struct socket_spec specs[SOCKETS_MAX];
+    unsigned sockets = sockets_of_config(config, specs);
     unsigned workers = 0;
     if (config->global.error_log[0] != '\0') {
         int error = log_open_file(config->global.error_log, (uid_t)-1, (gid_t)-1);
@@ -213,29 +255,31 @@ static int worker_start(struct worker *worker, int under_master, char *err, size
         }
     }
     int rc = worker_open_loop(worker, under_master);
-    for (unsigned i = 0; rc == 0 && i < config->pool_count; i++) {
-        if (worker_listener(config->pools[i], i, under_master, &listeners[i], err, err_size) != 0) {
+    for (unsigned i = 0; rc == 0 && i < sockets; i++) {
+        if (worker_listener(&specs[i], i, under_master, &listeners[i], err, err_size) != 0) {
             return -1;
         }
+    }
+    for (unsigned i = 0; i < config->pool_count; i++) {
         workers += pool_options_workers(config->pools[i]);
     }
     if (rc == 0) {
+        worker->proxy.events =
+            (struct proxy_events){worker_on_request_ended, worker_on_page, worker};
         worker->proxy.max_conns = worker_raise_files(config->global.rlimit_files, workers);
         if (privileges_drop(config->global.user, config->global.group, err, err_size) != 0) {
             return -1;
         }
         rc = proxy_open(&worker->proxy, &worker->loop, config->pools, config->pool_count);
     }
+    if (rc == 0) {
+        rc = status_open(&worker->status, &worker->proxy);
+    }
     if (rc != 0) {
         snprintf(err, err_size, "cannot start: %s", uv_strerror(rc));
         return -1;
     }
-    for (unsigned i = 0; i < config->pool_count; i++) {
-        if (proxy_listen(&worker->proxy, i, &listeners[i], err, err_size) != 0) {
-            return -1;
-        }
-    }
-    return 0;
+    return worker_listen(worker, listeners, err, err_size);
 }
 
 static void worker_say_ready(const struct worker *worker)
@@ -246,6 +290,9 @@ static void worker_say_ready(const struct worker *worker)
         log_line(LOG_NOTICE, "ready: pid %d, [%s] listening on %s, %u upstream(s), %u workers",
                  (int)getpid(), pool->options->name, server_address(pool->server),
                  pool->options->upstream_count, pool->workers);
+    }
+    if (worker->http != NULL) {
+        log_line(LOG_NOTICE, "metrics at http://%s/metrics", http_address(worker->http));
     }
     log_flush();
     if (worker->channel != NULL) {
@@ -268,9 +315,13 @@ static void worker_end(struct worker *worker)
     sigset_t set;
     sigfillset(&set);
     sigprocmask(SIG_BLOCK, &set, NULL);
+    if (worker->http != NULL) {
+        http_close(worker->http);
+    }
     uv_walk(&worker->loop, worker_close_handle, NULL);
     uv_run(&worker->loop, UV_RUN_DEFAULT);
     uv_loop_close(&worker->loop);
+    status_free(&worker->status);
     proxy_free(&worker->proxy);
     config_free(&worker->options->config);
 }

@@ -89,7 +89,7 @@ size_t page_cgi_head(const struct page *page, char *out, size_t size, int withou
 size_t page_http_head(const struct page *page, char *out, size_t size)
 {
     char first[96];
-    snprintf(first, sizeof(first), "HTTP/1.1 %d %s\r\nConnection: close\r\n", page->status,
-             cgi_reason(page->status));
+    snprintf(first, sizeof(first), "HTTP/1.1 %d %s\r\nConnection: close\r\n%s", page->status,
+             cgi_reason(page->status), page->status == 405 ? "Allow: GET, HEAD\r\n" : "");
     return page_head(page, out, size, first, 1);
 }

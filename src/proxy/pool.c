@@ -337,8 +337,10 @@ void pool_begin_phase(struct pool *pool, struct request *request)
     DL_APPEND2(pool->phases, request, phase_prev, phase_next);
     request->in_phase = 1;
     pool->stats.phases++;
-    if (pool->stats.phases > pool->stats.phases_peak) {
-        pool->stats.phases_peak = pool->stats.phases;
+    request->marked = request->marker_seen;
+    pool->stats.marked += request->marked;
+    if (pool->stats.marked > pool->stats.marked_peak) {
+        pool->stats.marked_peak = pool->stats.marked;
     }
     if (pool->placed < pool->places) {
         pool->placed++;
@@ -359,6 +361,7 @@ static void pool_end_phase(struct pool *pool, struct request *request)
 {
     DL_DELETE2(pool->phases, request, phase_prev, phase_next);
     pool->stats.phases--;
+    pool->stats.marked -= request->marked;
     if (!request->placed) {
         return;
     }

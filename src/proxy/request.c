@@ -22,8 +22,12 @@
 #define REQUEST_TRIES_SAFE  1
 
 static const char *const request_state_names[] = {
-    [REQUEST_READING] = "reading", [REQUEST_QUEUED] = "queued", [REQUEST_CONNECTING] = "connecting",
-    [REQUEST_RUNNING] = "running", [REQUEST_HELD] = "held",     [REQUEST_DEFERRED] = "deferred",
+    [REQUEST_READING] = "reading",
+    [REQUEST_QUEUED] = "queued",
+    [REQUEST_CONNECTING] = "connecting",
+    [REQUEST_RUNNING] = "running",
+    [REQUEST_HELD] = "held",
+    [REQUEST_DEFERRED] = "deferred",
     [REQUEST_ANSWERING] = "answering",
     [REQUEST_ENDED] = "ended",
 };
@@ -33,8 +37,8 @@ static const char *const request_state_names[] = {
 /* The states that may follow each state. */
 static const unsigned request_ways[] = {
     [REQUEST_READING] = REQUEST_TO(REQUEST_QUEUED) | REQUEST_TO(REQUEST_ENDED),
-    [REQUEST_QUEUED] = REQUEST_TO(REQUEST_CONNECTING) | REQUEST_TO(REQUEST_ANSWERING) |
-                       REQUEST_TO(REQUEST_ENDED),
+    [REQUEST_QUEUED] =
+        REQUEST_TO(REQUEST_CONNECTING) | REQUEST_TO(REQUEST_ANSWERING) | REQUEST_TO(REQUEST_ENDED),
     [REQUEST_CONNECTING] =
         REQUEST_TO(REQUEST_RUNNING) | REQUEST_TO(REQUEST_QUEUED) | REQUEST_TO(REQUEST_ENDED),
     [REQUEST_RUNNING] = REQUEST_TO(REQUEST_QUEUED) | REQUEST_TO(REQUEST_HELD) |

@@ -60,8 +60,7 @@ static int stats_had_phase(const struct request *request, enum outcome outcome)
 void stats_request_ended(struct pool *pool, const struct request *request, enum outcome outcome)
 {
     uint64_t now = request->ended;
-    struct queue_class *class =
-        request->class != NULL ? request->class : &pool->queue.classes[0];
+    struct queue_class *class = request->class != NULL ? request->class : &pool->queue.classes[0];
     struct stats_class *stats = &class->stats;
     struct window_slot *slot = window_now(&pool->window, now);
 
