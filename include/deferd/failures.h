@@ -7,6 +7,7 @@
 
 #include "deferd/outcome.h"
 
+#include <stddef.h>
 #include <stdint.h>
 
 #define FAILURES_KEPT 20
@@ -21,9 +22,11 @@ struct failure {
     int status; /* HTTP, 0 for none */
     double response_ms;
     double deferred_ms;
-    char method[16]; /* terminated, as the others */
+    char method[16]; /* not terminated, as uri: they may hold any byte */
     char uri[256];
-    char task[160]; /* the first that failed or is unfinished; empty without one */
+    size_t method_len;
+    size_t uri_len;
+    char task[160]; /* the first that failed or is unfinished, terminated; empty without one */
 };
 
 struct failures {

@@ -21,24 +21,26 @@ enum status_format {
     STATUS_FORMATS,
 };
 
-/* Pages that were rendered last. A new one is not made before STATUS_REST times the time has passed
- * that this one took: so rendering never takes more than a small part of the CPU, however many
- * ask. */
-#define STATUS_CACHED 8
-#define STATUS_REST   20
+/* Rendering may take one part in STATUS_SHARE of the time, and what was not used is saved up to
+ * STATUS_CREDIT_NS: who asks now and then always gets a new page, and however many ask, they do not
+ * take the CPU from requests. Without credit the page that was rendered last is shown again. */
+#define STATUS_SHARE     20
+#define STATUS_CREDIT_NS 250000000
+#define STATUS_CACHED    8
 
 struct status_cached {
     struct page *page;       /* owned: a reference; NULL if there is none */
     const struct pool *pool; /* borrowed; NULL for the metrics of all pools */
     int variant;             /* format, and whether in full */
     uint64_t made;           /* uv_hrtime() */
-    uint64_t until;
 };
 
 struct status {
     struct proxy *proxy;       /* borrowed */
     struct failures *failures; /* owned, one for each pool */
     double started;            /* Unix time */
+    int64_t credit;            /* nanoseconds that rendering may take; negative after a long one */
+    uint64_t credited;         /* uv_hrtime() of the last addition */
     struct status_cached cached[STATUS_CACHED];
 };
 

@@ -12,7 +12,7 @@
 #define WINDOW_SLOT_NS 5000000000u
 
 /* Four buckets for each power of two microseconds, up to about five hours: what is said of a
- * percentile is at most an eighth off. */
+ * percentile is at most a quarter off. */
 #define WINDOW_BUCKETS 136
 
 enum window_time {

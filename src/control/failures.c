@@ -3,18 +3,18 @@
 #include "deferd/queue.h"
 #include "deferd/request.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
-static void failures_copy(char *out, size_t size, const void *data, size_t len)
+/* Returns how much there was room for. */
+static size_t failures_copy(char *out, size_t size, const void *data, size_t len)
 {
-    if (len >= size) {
-        len = size - 1;
+    size_t n = len < size ? len : size;
+    if (n > 0) {
+        memcpy(out, data, n);
     }
-    if (len > 0) {
-        memcpy(out, data, len);
-    }
-    out[len] = '\0';
+    return n;
 }
 
 /* Which task to name: one that failed, else the first that did not come to its end. */
@@ -54,10 +54,11 @@ void failures_add(struct failures *failures, const struct request *request, enum
     failure->response_ms = failures_ms(request->submitted,
                                        request->answered != 0 ? request->answered : request->ended);
     failure->deferred_ms = failures_ms(request->deferred, request->ended);
-    failures_copy(failure->method, sizeof(failure->method), head->method.data, head->method.len);
-    failures_copy(failure->uri, sizeof(failure->uri), head->uri.data, head->uri.len);
-    failures_copy(failure->task, sizeof(failure->task), task != NULL ? task->name : "",
-                  task != NULL ? strlen(task->name) : 0);
+    failure->method_len = failures_copy(failure->method, sizeof(failure->method), head->method.data,
+                                        head->method.len);
+    failure->uri_len =
+        failures_copy(failure->uri, sizeof(failure->uri), head->uri.data, head->uri.len);
+    snprintf(failure->task, sizeof(failure->task), "%s", task != NULL ? task->name : "");
 }
 
 const struct failure *failures_back(const struct failures *failures, unsigned back)

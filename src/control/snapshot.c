@@ -327,8 +327,8 @@ static json_t *snapshot_failure(struct snapshot *s, const struct failure *failur
     snapshot_set(s, row, "outcome", json_string(outcome_name(failure->outcome)));
     snapshot_number(s, row, "status", (uint64_t)failure->status);
     snapshot_set(s, row, "class", json_string(failure->class != NULL ? failure->class : "-"));
-    snapshot_set(s, row, "request method", snapshot_string(failure->method));
-    snapshot_set(s, row, "request uri", snapshot_string(failure->uri));
+    snapshot_set(s, row, "request method", snapshot_bytes(failure->method, failure->method_len));
+    snapshot_set(s, row, "request uri", snapshot_bytes(failure->uri, failure->uri_len));
     snapshot_set(s, row, "task", snapshot_string(failure->task));
     snapshot_set(s, row, "response ms", snapshot_real(failure->response_ms));
     snapshot_set(s, row, "deferred ms", snapshot_real(failure->deferred_ms));

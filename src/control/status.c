@@ -1,6 +1,6 @@
 /*
  * Happy path: a request for status_path or ping.path, or one of metrics.listen, gets a page, which
- * is rendered for it or, if one of its kind is fresh, shared with others. Failure modes: no memory,
+ * is rendered for it or, if very many ask, shared with others. Failure modes: no memory,
  * or readers so slow that too many old pages are alive: a short 503 instead.
  */
 #include "deferd/status.h"
@@ -41,6 +41,8 @@ int status_open(struct status *status, struct proxy *proxy)
     clock_gettime(CLOCK_REALTIME, &now);
     *status = (struct status){.proxy = proxy};
     status->started = (double)now.tv_sec + (double)(now.tv_nsec / 1000000) / 1000;
+    status->credit = STATUS_CREDIT_NS;
+    status->credited = uv_hrtime();
     status->failures = calloc(proxy->pool_count, sizeof(*status->failures));
     return status->failures != NULL ? 0 : UV_ENOMEM;
 }
@@ -212,21 +214,32 @@ static struct status_cached *status_place(struct status *status, const struct po
     return place;
 }
 
-/* A reference to a page of this kind that is fresh; NULL if there is no room for one. */
-static struct page *status_fresh(struct status *status, const struct pool *pool, int variant)
+static void status_add_credit(struct status *status, uint64_t now)
+{
+    status->credit += (int64_t)((now - status->credited) / STATUS_SHARE);
+    status->credited = now;
+    if (status->credit > STATUS_CREDIT_NS) {
+        status->credit = STATUS_CREDIT_NS;
+    }
+}
+
+/* A reference to a page of this kind, a new one if there is credit for it. NULL if there is neither
+ * credit nor an old one, or no room for one. */
+static struct page *status_get(struct status *status, const struct pool *pool, int variant)
 {
     uint64_t now = uv_hrtime();
     struct status_cached *place = status_place(status, pool, variant);
-    if (place->page != NULL && place->pool == pool && place->variant == variant &&
-        now < place->until) {
-        return page_hold(place->page);
+    int mine = place->page != NULL && place->pool == pool && place->variant == variant;
+    status_add_credit(status, now);
+    if (status->credit <= 0) {
+        return mine ? page_hold(place->page) : NULL;
     }
     page_release(place->page);
     place->page = status_render(status, pool, variant);
     place->pool = pool;
     place->variant = variant;
     place->made = uv_hrtime();
-    place->until = place->made + (place->made - now) * STATUS_REST;
+    status->credit -= (int64_t)(place->made - now);
     return place->page != NULL ? page_hold(place->page) : NULL;
 }
 
@@ -256,15 +269,14 @@ struct page *status_page(struct status *status, const struct request *request)
     }
     enum status_format format =
         status_query((const char *)head->query.data, head->query.len, &full);
-    struct page *page =
-        format == STATUS_HTML
-            ? status_html(status)
-            : status_fresh(status, request->pool, (int)format | (full ? STATUS_FULL : 0));
+    struct page *page = format == STATUS_HTML ? status_html(status)
+                                              : status_get(status, request->pool,
+                                                           (int)format | (full ? STATUS_FULL : 0));
     return status_or_busy(status, page);
 }
 
 struct page *status_metrics(struct status *status, int openmetrics)
 {
     int variant = openmetrics ? STATUS_OPENMETRICS : STATUS_TEXT;
-    return status_or_busy(status, status_fresh(status, NULL, variant));
+    return status_or_busy(status, status_get(status, NULL, variant));
 }

@@ -133,8 +133,8 @@ static void the_last_failures_are_kept(void **state)
     for (unsigned i = 0; i < FAILURES_KEPT; i++) {
         const struct failure *failure = failures_back(failures, i);
         assert_int_equal(failure->id, FAILURES_KEPT + 3 - i);
-        assert_int_equal(strlen(failure->uri), sizeof(failure->uri) - 1);
-        assert_int_equal(strlen(failure->method), sizeof(failure->method) - 1);
+        assert_int_equal(failure->uri_len, sizeof(failure->uri));
+        assert_int_equal(failure->method_len, sizeof(failure->method));
     }
     assert_null(failures_back(failures, FAILURES_KEPT));
     free(request);

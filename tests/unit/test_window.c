@@ -104,7 +104,7 @@ static int by_size(const void *a, const void *b)
 
 #define VALUES 5000
 
-/* Values over many powers of two: what is said is never more than an eighth off, or 1 us. */
+/* Values over many powers of two: what is said is never more than a quarter off, or 1 us. */
 static void percentiles_are_those_of_the_sorted_values(void **state)
 {
     static const double shares[] = {0.01, 0.25, 0.5, 0.9, 0.95, 0.99, 0.999};
