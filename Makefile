@@ -58,6 +58,7 @@ test: deps ## run all tests: units, PHP, integration, and once more under ASan a
 	$(MAKE) unit-valgrind
 	$(MAKE) php
 	$(MAKE) integration
+	$(MAKE) monitoring
 	$(MAKE) asan
 
 .PHONY: unit
@@ -86,6 +87,17 @@ php: ## run the PHP package's tests
 .PHONY: integration
 integration: all ## run the tests with real nginx and php-fpm
 	DEFERD_BIN=$(abspath $(BUILD)/deferd) $(PYTEST) tests/integration
+
+.PHONY: monitoring
+monitoring: PACKAGES += chromium python3-yaml
+monitoring: deps ## the status page in Chromium; metrics and rules with Prometheus's promtool
+	$(MAKE) all
+	PROMTOOL="$$(sh tests/promtool.sh $(abspath $(BUILD)/promtool))" \
+	    DEFERD_BIN=$(abspath $(BUILD)/deferd) $(PYTEST) -m monitoring tests/integration
+
+.PHONY: metrics-doc
+metrics-doc: all ## write docs/metrics.md from the list of metrics
+	$(BUILD)/deferd --print-metrics >docs/metrics.md
 
 .PHONY: asan
 asan: ## run units and integration tests under ASan and UBSan
@@ -144,7 +156,7 @@ tidy: ## static analysis: clang-format, clang-tidy, cppcheck
 PACKAGES := gcc libc6-dev make pkg-config libuv1-dev libjansson-dev libinih-dev libsystemd-dev uthash-dev \
             libfcgi-dev libfcgi-bin libcmocka-dev valgrind \
             nginx-light php-cli php-fpm php-xml php-mbstring php-slim php-pimple phpunit \
-            python3 python3-pytest curl wrk
+            python3 python3-pytest python3-prometheus-client curl wrk
 
 .PHONY: deps
 deps: ## install what is missing, with apt-get
@@ -154,7 +166,8 @@ deps: ## install what is missing, with apt-get
 install: all ## install under PREFIX (/usr/local), below DESTDIR
 	install -D -m 755 $(BUILD)/deferd $(DESTDIR)$(PREFIX)/sbin/deferd
 	install -D -m 644 docs/man/deferd.8 $(DESTDIR)$(PREFIX)/share/man/man8/deferd.8
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/deferd README.md LICENSE docs/protocol.md
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/deferd README.md LICENSE docs/protocol.md docs/metrics.md docs/status.png
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/deferd/monitoring docs/monitoring/*
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/deferd/nginx nginx/*.conf
 
 .PHONY: clean
