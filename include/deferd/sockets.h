@@ -30,9 +30,9 @@ struct sockets {
 /* How a socket is made. */
 struct socket_spec {
     struct address address;
-    mode_t mode;
     const char *owner; /* names; empty leaves as it is */
     const char *group;
+    mode_t mode;
     unsigned backlog;
 };
 

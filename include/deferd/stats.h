@@ -93,8 +93,8 @@
     X(60000000000, "60.0")                                                                         \
     X(300000000000, "300.0")
 
-#define STATS_BOUND_COUNT(ns, text) +1
-enum { STATS_BUCKETS = 0 STATS_BOUNDS(STATS_BOUND_COUNT) };
+#define STATS_BOUND_ENUMERATOR(ns, text) STATS_BOUND_##ns,
+enum { STATS_BOUNDS(STATS_BOUND_ENUMERATOR) STATS_BUCKETS };
 
 struct stats_times {
     uint64_t buckets[STATS_BUCKETS + 1]; /* not cumulative; the last has no bound */

@@ -216,7 +216,9 @@ static void render_xml_tag(struct render *render, const char *before, const char
     char tag[RENDER_KEY_MAX];
     snprintf(tag, sizeof(tag), "%s%s>", before, key);
     for (char *p = tag; *p != '\0'; p++) {
-        *p = *p == ' ' || *p == '_' ? '-' : *p;
+        if (*p == ' ' || *p == '_') {
+            *p = '-';
+        }
     }
     render_string(render, tag);
 }

@@ -40,7 +40,7 @@ int status_open(struct status *status, struct proxy *proxy)
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     *status = (struct status){.proxy = proxy};
-    status->started = (double)now.tv_sec + (double)(now.tv_nsec / 1000000) / 1000;
+    status->started = (double)now.tv_sec + (double)now.tv_nsec / 1e9;
     status->credit = STATUS_CREDIT_NS;
     status->credited = uv_hrtime();
     status->failures = calloc(proxy->pool_count, sizeof(*status->failures));

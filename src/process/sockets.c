@@ -30,12 +30,22 @@ unsigned sockets_of_config(const struct config *config, struct socket_spec *spec
     unsigned count = 0;
     for (unsigned i = 0; i < config->pool_count; i++) {
         const struct pool_options *pool = config->pools[i];
-        specs[count++] = (struct socket_spec){pool->listen, pool->listen_mode, pool->listen_owner,
-                                              pool->listen_group, pool->listen_backlog};
+        specs[count++] = (struct socket_spec){
+            .address = pool->listen,
+            .owner = pool->listen_owner,
+            .group = pool->listen_group,
+            .mode = pool->listen_mode,
+            .backlog = pool->listen_backlog,
+        };
     }
     if (config->global.metrics_listen.len != 0) {
-        specs[count++] = (struct socket_spec){config->global.metrics_listen, SOCKETS_METRICS_MODE,
-                                              "", "", SOCKETS_METRICS_BACKLOG};
+        specs[count++] = (struct socket_spec){
+            .address = config->global.metrics_listen,
+            .owner = "",
+            .group = "",
+            .mode = SOCKETS_METRICS_MODE,
+            .backlog = SOCKETS_METRICS_BACKLOG,
+        };
     }
     return count;
 }
