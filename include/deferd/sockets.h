@@ -32,9 +32,9 @@ struct sockets {
 /* How a socket is made. */
 struct socket_spec {
     struct address address;
-    mode_t mode;
     const char *owner; /* names; empty leaves as it is */
     const char *group;
+    mode_t mode;
     unsigned backlog;
 };
 
@@ -47,6 +47,7 @@ unsigned sockets_of_config(const struct config *config, struct socket_spec *out)
 enum sockets_extra {
     SOCKETS_CONTROL,
     SOCKETS_READONLY,
+    SOCKETS_METRICS,
     SOCKETS_EXTRA_COUNT,
 };
 

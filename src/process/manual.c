@@ -29,8 +29,6 @@ static const struct manual_scope manual_scopes[] = {
 
 #define MANUAL_SCOPES (sizeof(manual_scopes) / sizeof(manual_scopes[0]))
 
-#define MANUAL_SCOPES (sizeof(manual_scopes) / sizeof(manual_scopes[0]))
-
 /* What the sample says where a directive's default is nothing to look at; with a ; in front, an
  * example. */
 struct manual_example {

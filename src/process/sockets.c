@@ -11,6 +11,10 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
+/* Of metrics.listen: those who may read them are the same as for the pools. */
+#define SOCKETS_METRICS_MODE    0660
+#define SOCKETS_METRICS_BACKLOG 128
+
 struct socket_entry *sockets_find(struct sockets *sockets, const struct address *address)
 {
     for (unsigned i = 0; i < sockets->count; i++) {
@@ -41,13 +45,25 @@ unsigned sockets_of_config(const struct config *config, struct socket_spec *out)
     unsigned count = config->pool_count;
     for (unsigned i = 0; i < count; i++) {
         const struct pool_options *pool = config->pools[i];
-        out[i] = (struct socket_spec){pool->listen, pool->listen_mode, pool->listen_owner,
-                                      pool->listen_group, pool->listen_backlog};
+        out[i] = (struct socket_spec){
+            .address = pool->listen,
+            .owner = pool->listen_owner,
+            .group = pool->listen_group,
+            .mode = pool->listen_mode,
+            .backlog = pool->listen_backlog,
+        };
     }
     sockets_of_path(&out[count + SOCKETS_CONTROL], global->control, global->control_mode,
                     global->control_group);
     sockets_of_path(&out[count + SOCKETS_READONLY], global->readonly, global->readonly_mode,
                     global->readonly_group);
+    out[count + SOCKETS_METRICS] = (struct socket_spec){
+        .address = global->metrics_listen,
+        .owner = "",
+        .group = "",
+        .mode = SOCKETS_METRICS_MODE,
+        .backlog = SOCKETS_METRICS_BACKLOG,
+    };
     return count + SOCKETS_EXTRA_COUNT;
 }
 
