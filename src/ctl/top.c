@@ -5,6 +5,7 @@
  */
 #include "deferd/top.h"
 
+#include "deferd/terminal.h"
 #include "deferd/view.h"
 
 #include <errno.h>
@@ -68,14 +69,16 @@ static int top_fetch(struct link *link, const char *command, json_t **out, enum 
     return *status == LINK_OK;
 }
 
-static void top_draw_head(FILE *out)
+static void top_draw_head(FILE *out, size_t width)
 {
-    char stamp[32];
+    char stamp[64];
+    char shown[128];
     time_t now = time(NULL);
     struct tm tm;
     localtime_r(&now, &tm);
-    strftime(stamp, sizeof(stamp), "%H:%M:%S", &tm);
-    fprintf(out, "\x1b[H\x1b[7mdeferctl top  %s  q ends\x1b[0m%s", stamp, TOP_END);
+    strftime(stamp, sizeof(stamp), "deferctl top  %H:%M:%S  q ends", &tm);
+    terminal_text(shown, sizeof(shown), stamp, width);
+    fprintf(out, "\x1b[7m%s\x1b[0m%s", shown, TOP_END);
 }
 
 static void top_draw(struct link *link, const struct winsize *size)
@@ -91,7 +94,7 @@ static void top_draw(struct link *link, const struct winsize *size)
         return;
     }
     struct view view = {out, size->ws_col, 0, TOP_END};
-    top_draw_head(out);
+    top_draw_head(out, size->ws_col);
     if (top_fetch(link, "status", &status, &result) && top_fetch(link, "pools", &pools, &result) &&
         top_fetch(link, "list", &phases, &result)) {
         view_status(&view, status);
@@ -102,12 +105,13 @@ static void top_draw(struct link *link, const struct winsize *size)
         view.rows = size->ws_row > 12 ? size->ws_row - 10U : 2;
         view_list(&view, phases);
     } else {
-        fprintf(out, "%s%s", link->err, TOP_END);
+        char shown[1024];
+        terminal_text(shown, sizeof(shown), link->err, size->ws_col);
+        fprintf(out, "%s%s", shown, TOP_END);
     }
     json_decref(status);
     json_decref(pools);
     json_decref(phases);
-    fputs("\x1b[J", out);
     fclose(out);
     /* No more lines than the screen has, or it would scroll. */
     size_t lines = 0;
@@ -115,6 +119,7 @@ static void top_draw(struct link *link, const struct winsize *size)
     while (end < len && lines + 1 < size->ws_row) {
         lines += text[end++] == '\n';
     }
+    top_put("\x1b[H");
     top_write(text, end);
     top_put("\x1b[J");
     free(text);

@@ -72,7 +72,11 @@ static void view_integer_or_dash(struct view_row *row, const json_t *json)
 static void view_line(const struct view *view, const char *name, const char *text)
 {
     char shown[1024];
-    terminal_text(shown, sizeof(shown), text, view->width > 12 ? view->width - 12 : 0);
+    if (view->width > 0 && view->width <= 12) {
+        fprintf(view->out, "%.*s%s", (int)view->width, name, view->end);
+        return;
+    }
+    terminal_text(shown, sizeof(shown), text, view->width > 0 ? view->width - 12 : 0);
     fprintf(view->out, "%-12s%s%s", name, shown, view->end);
 }
 
@@ -306,8 +310,12 @@ void view_show(const struct view *view, const json_t *phase)
     snprintf(text, sizeof(text), "%s, class %s, answered %lld", view_string(phase, "pool"),
              view_string(phase, "class"), view_integer(phase, "status"));
     view_line(view, "pool", text);
-    snprintf(text, sizeof(text), "%lld at %s", view_integer(phase, "pid"),
-             view_string(phase, "upstream"));
+    if (json_is_integer(json_object_get(phase, "pid"))) {
+        snprintf(text, sizeof(text), "process %lld at %s", view_integer(phase, "pid"),
+                 view_string(phase, "upstream"));
+    } else {
+        snprintf(text, sizeof(text), "at %s", view_string(phase, "upstream"));
+    }
     view_line(view, "worker", text);
     snprintf(text, sizeof(text), "%s, %s %s", started, age,
              json_is_null(json_object_get(phase, "outcome")) ? "ago" : "long");

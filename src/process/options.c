@@ -64,7 +64,9 @@ static void options_flag_name(const struct directive *directive, char *out, size
     const char *name = directive->name;
     snprintf(out, size, "%s", strcmp(name, "upstream.max_workers") == 0 ? "max-workers" : name);
     for (char *p = out; *p != '\0'; p++) {
-        *p = *p == '.' || *p == '_' ? '-' : *p;
+        if (*p == '.' || *p == '_') {
+            *p = '-';
+        }
     }
 }
 
@@ -276,7 +278,6 @@ static enum options_result options_finish(struct options_state *state)
     }
     if (options_read(options, config) != 0) {
         fprintf(stderr, "%.*s", (int)config->errors.len, (const char *)config->errors.data);
-        fprintf(stderr, "deferd: the configuration is not in order; nothing was started\n");
         return OPTIONS_WRONG;
     }
     if (state->dump) {

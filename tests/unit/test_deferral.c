@@ -46,7 +46,7 @@ static void on_failed(void *arg, const char *task, const char *error)
 /* Feeds bytes from a copy that is gone afterwards. */
 static void feed_bytes(struct phase *phase, const char *data, size_t len)
 {
-    const struct deferral_events events = {on_stray, on_failed, phase};
+    const struct deferral_events events = {on_stray, on_failed, phase, 0};
     uint8_t *copy = check_copy(data, len);
     deferral_feed(&phase->deferral, copy, len, &events);
     free(copy);
@@ -54,7 +54,7 @@ static void feed_bytes(struct phase *phase, const char *data, size_t len)
 
 static void end_output(struct phase *phase)
 {
-    const struct deferral_events events = {on_stray, on_failed, phase};
+    const struct deferral_events events = {on_stray, on_failed, phase, 0};
     deferral_end(&phase->deferral, &events);
 }
 

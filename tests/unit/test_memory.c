@@ -174,7 +174,7 @@ static void ignore_failed(void *arg, const char *task, const char *error)
 
 static void feed(struct deferral *deferral, const char *text)
 {
-    static const struct deferral_events events = {ignore_stray, ignore_failed, NULL};
+    static const struct deferral_events events = {ignore_stray, ignore_failed, NULL, 0};
     deferral_feed(deferral, (const uint8_t *)text, strlen(text), &events);
 }
 
