@@ -193,9 +193,9 @@ install: all ## install under PREFIX (/usr/local), below DESTDIR; an existing co
 	install -D -m 755 $(BUILD)/deferd $(DESTDIR)$(PREFIX)/sbin/deferd
 	$(if $(wildcard $(BUILD)/deferctl),install -D -m 755 $(BUILD)/deferctl $(DESTDIR)$(PREFIX)/bin/deferctl)
 	$(foreach page,$(wildcard docs/man/*.[1-9]),install -D -m 644 -t $(SHARE)/man/man$(call SECTION,$(page)) $(page) &&) :
-	$(foreach file,$(wildcard etc/completions/*.bash),install -D -m 644 $(file) $(SHARE)/bash-completion/completions/$(basename $(notdir $(file))) &&) :
-	$(foreach file,$(wildcard etc/completions/_*),install -D -m 644 -t $(SHARE)/zsh/site-functions $(file) &&) :
-	$(foreach file,$(wildcard etc/completions/*.fish),install -D -m 644 -t $(SHARE)/fish/vendor_completions.d $(file) &&) :
+	$(foreach file,$(wildcard docs/completion/*.bash),install -D -m 644 $(file) $(SHARE)/bash-completion/completions/$(basename $(notdir $(file))) &&) :
+	$(foreach file,$(wildcard docs/completion/_*),install -D -m 644 -t $(SHARE)/zsh/site-functions $(file) &&) :
+	$(foreach file,$(wildcard docs/completion/*.fish),install -D -m 644 -t $(SHARE)/fish/vendor_completions.d $(file) &&) :
 	test -e $(DESTDIR)$(SYSCONFDIR)/deferd/deferd.conf || \
 	    install -D -m 644 etc/deferd.conf $(DESTDIR)$(SYSCONFDIR)/deferd/deferd.conf
 	install -D -m 644 etc/deferd.logrotate $(DESTDIR)$(SYSCONFDIR)/logrotate.d/deferd
@@ -220,10 +220,9 @@ deb: deps ## build a Debian package: build/deb/deferd_VERSION_ARCH.deb
 	@ls $(BUILD)/deb/*.deb
 
 .PHONY: packaging
-packaging: PACKAGES += debhelper dpkg-dev fakeroot lintian debootstrap
-packaging: deps ## install, upgrade under load, remove and purge the Debian package in a Debian of its own
-	$(MAKE) deb
-	tests/packaging.sh
+packaging: PACKAGES += debhelper dpkg-dev fakeroot lintian debootstrap systemd-container iproute2
+packaging: deps ## install, upgrade under load and purge the Debian package, in a Debian of its own
+	tests/packaging/packaging.sh
 
 .PHONY: clean
 clean: ## remove what was built

@@ -31,9 +31,9 @@ struct sockets {
 
 /* How a socket is made. */
 struct socket_spec {
-    struct address address;
     const char *owner; /* names; empty leaves as it is */
     const char *group;
+    struct address address;
     mode_t mode;
     unsigned backlog;
 };

@@ -323,7 +323,7 @@ void control_master_answered(struct control *control, const char *why)
     }
     control->asked = 0;
     if (client != NULL) {
-        control_answer(client, why == NULL ? json_object() : NULL, why);
+        control_answer(client, why == NULL ? json_object() : NULL, why != NULL ? why : "");
     }
 }
 

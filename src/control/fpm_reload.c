@@ -51,7 +51,7 @@ static void fpm_reload_end(struct control *control, const char *why)
                  why == NULL ? "php-fpm answers; requests go on" : why);
     }
     if (op->client != NULL) {
-        control_answer(op->client, why == NULL ? json_object() : NULL, why);
+        control_answer(op->client, why == NULL ? json_object() : NULL, why != NULL ? why : "");
     }
     free(op);
 }

@@ -86,7 +86,7 @@ size_t terminal_text(char *out, size_t size, const char *text, size_t width)
 
 void terminal_duration(char *out, size_t size, double ms)
 {
-    unsigned long long s = (unsigned long long)(ms / 1000);
+    unsigned long long s = (unsigned long long)((ms + 500) / 1000);
     if (ms < 999.5) {
         snprintf(out, size, "%.0fms", ms);
     } else if (ms < 59950) {

@@ -111,7 +111,8 @@ static void handover_read_line(struct handover *handover, const char *line)
 
 void handover_read(struct handover *handover)
 {
-    char *text = strdup(getenv(HANDOVER_STATE));
+    const char *state = getenv(HANDOVER_STATE);
+    char *text = state != NULL ? strdup(state) : NULL;
     const char *config = getenv(HANDOVER_CONFIG);
     char *save = NULL;
     handover->child_count = 0;

@@ -131,12 +131,12 @@ static void master_settle(struct master *master)
 /* The candidate, or what was to be one, has come to nothing: all stays as it is. */
 static void master_reload_failed(struct master *master, const char *why)
 {
+    sockets_undo(&master->sockets);
     log_line(LOG_ERROR, "%s failed, nothing has changed: %s",
              !master->ready      ? "the start"
              : master->upgrading ? "the upgrade"
                                  : "the reload",
              why);
-    sockets_undo(&master->sockets);
     config_free(&master->coming);
     master_settle(master);
     master_reply(master, why);

@@ -32,7 +32,7 @@ static void sockets_of_path(struct socket_spec *spec, const char *path, mode_t m
 {
     char err[256];
     char text[ADDRESS_TEXT_MAX];
-    *spec = (struct socket_spec){.mode = mode, .owner = "", .group = group, .backlog = 64};
+    *spec = (struct socket_spec){.owner = "", .group = group, .mode = mode, .backlog = 64};
     if (path[0] != '\0') {
         snprintf(text, sizeof(text), "unix:%s", path);
         address_parse(&spec->address, text, err, sizeof(err));
@@ -45,25 +45,21 @@ unsigned sockets_of_config(const struct config *config, struct socket_spec *out)
     unsigned count = config->pool_count;
     for (unsigned i = 0; i < count; i++) {
         const struct pool_options *pool = config->pools[i];
-        out[i] = (struct socket_spec){
-            .address = pool->listen,
-            .owner = pool->listen_owner,
-            .group = pool->listen_group,
-            .mode = pool->listen_mode,
-            .backlog = pool->listen_backlog,
-        };
+        out[i] = (struct socket_spec){.owner = pool->listen_owner,
+                                      .group = pool->listen_group,
+                                      .address = pool->listen,
+                                      .mode = pool->listen_mode,
+                                      .backlog = pool->listen_backlog};
     }
     sockets_of_path(&out[count + SOCKETS_CONTROL], global->control, global->control_mode,
                     global->control_group);
     sockets_of_path(&out[count + SOCKETS_READONLY], global->readonly, global->readonly_mode,
                     global->readonly_group);
-    out[count + SOCKETS_METRICS] = (struct socket_spec){
-        .address = global->metrics_listen,
-        .owner = "",
-        .group = "",
-        .mode = SOCKETS_METRICS_MODE,
-        .backlog = SOCKETS_METRICS_BACKLOG,
-    };
+    out[count + SOCKETS_METRICS] = (struct socket_spec){.owner = "",
+                                                        .group = "",
+                                                        .address = global->metrics_listen,
+                                                        .mode = SOCKETS_METRICS_MODE,
+                                                        .backlog = SOCKETS_METRICS_BACKLOG};
     return count + SOCKETS_EXTRA_COUNT;
 }
 

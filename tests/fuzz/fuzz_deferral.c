@@ -127,7 +127,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct deferral deferral = {0};
     struct deferral whole = {0};
     const struct deferral_events events = {on_stray, on_failed, &calls, 0};
-    const struct deferral_events whole_events = {on_stray, on_failed, &whole_calls};
+    const struct deferral_events whole_events = {on_stray, on_failed, &whole_calls, 0};
     if (fuzz_pieces_open(&stream, data, size) != 0) {
         return 0;
     }

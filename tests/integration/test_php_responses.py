@@ -120,7 +120,11 @@ def assert_native_end(site, gate, workspace, response):
 
 
 def assert_worker_is_busy_until(site, end):
-    """The response is there; deferd knows that its worker is not free before end() was called."""
+    """The response is there; deferd knows that its worker is not free before end() was called.
+
+    With Content-Length the browser has it before deferd has seen its end.
+    """
+    site.deferd.wait_for_line("request 1: running to deferred")
     begun = time.monotonic()
     end()
     held = (time.monotonic() - begun) * 1000

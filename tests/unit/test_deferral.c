@@ -543,6 +543,81 @@ static void a_freed_phase_is_empty_again(void **state)
     deferral_free(&phase.deferral);
 }
 
+#define PROGRESS(task, ratio, text)                                                                \
+    "{\"event\":\"progress\",\"task\":" #task ",\"ratio\":" #ratio ",\"text\":\"" text "\"}\n"
+
+static void a_task_keeps_its_times_and_its_progress(void **state)
+{
+    struct phase phase = {0};
+    (void)state;
+    feed(&phase, BEGIN("\"a\",\"b\""));
+    const struct task *a = phase.deferral.tasks[0];
+    const struct task *b = phase.deferral.tasks[1];
+    assert_true(a->ratio < 0);
+    feed(&phase, PROGRESS(0, 0.5, "early")); /* it has not started */
+    assert_null(a->text);
+    const struct deferral_events events = {on_stray, on_failed, &phase, 77};
+    deferral_feed(&phase.deferral, CHECK_BYTES(START(0)), &events);
+    assert_int_equal(a->started, 77);
+    feed(&phase, PROGRESS(0, 0.25, "one") PROGRESS(0, 0.5, "three"));
+    assert_true(a->ratio == 0.5F);
+    assert_string_equal(a->text, "three");
+    feed(&phase, DONE(0) PROGRESS(0, 1, "late"));
+    assert_true(a->ms == 1.5);
+    assert_string_equal(a->text, "three");
+    feed(&phase, START(1) FAIL(1));
+    assert_string_equal(b->error, "E: no");
+    assert_null(b->text);
+    deferral_free(&phase.deferral);
+}
+
+static void what_is_kept_of_texts_is_bounded(void **state)
+{
+    struct phase phase = {0};
+    char line[2048];
+    char text[1200];
+    (void)state;
+    memset(text, 'x', sizeof(text) - 1);
+    text[sizeof(text) - 1] = '\0';
+    for (int i = 0; i < 100; i++) {
+        feed(&phase, i == 0 ? BEGIN("\"t\"") : ADD("\"t\""));
+        snprintf(line, sizeof(line), "{\"event\":\"fail\",\"task\":%d,\"ms\":1,\"error\":\"%s\"}\n",
+                 i, text);
+        feed(&phase, line);
+        assert_true(phase.deferral.detail <= DEFERRAL_DETAIL_MAX);
+    }
+    assert_int_equal(strlen(phase.deferral.tasks[0]->error), DEFERRAL_ERROR_MAX);
+    assert_null(phase.deferral.tasks[99]->error);
+    deferral_free(&phase.deferral);
+}
+
+static void progress_without_end_takes_no_more_room(void **state)
+{
+    struct phase phase = {0};
+    (void)state;
+    feed(&phase, BEGIN("\"t\"") START(0));
+    for (int i = 0; i < 1000; i++) {
+        feed(&phase, PROGRESS(0, 0.1, "a text of forty bytes, more or less, now"));
+    }
+    assert_int_equal(phase.deferral.detail, strlen(phase.deferral.tasks[0]->text) + 1);
+    assert_int_equal(strlen(phase.deferral.tasks[0]->text), 40);
+    feed(&phase, PROGRESS(0, 0.1, ""));
+    assert_null(phase.deferral.tasks[0]->text);
+    assert_int_equal(phase.deferral.detail, 0);
+    deferral_free(&phase.deferral);
+}
+
+static void a_skip_that_says_stopped_is_remembered(void **state)
+{
+    struct phase phase = {0};
+    (void)state;
+    feed(&phase, BEGIN("\"a\",\"b\"") "{\"event\":\"skip\",\"task\":0,\"why\":\"cancelled\"}\n");
+    assert_false(phase.deferral.any_stopped);
+    feed(&phase, SKIP(1));
+    assert_true(phase.deferral.any_stopped);
+    deferral_free(&phase.deferral);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -569,6 +644,10 @@ int main(void)
         cmocka_unit_test(a_second_begin_adds_its_tasks_and_renews_the_pid),
         cmocka_unit_test(unfinished_names_fit_or_end_in_an_ellipsis),
         cmocka_unit_test(outcomes_have_the_protocols_names),
+        cmocka_unit_test(a_task_keeps_its_times_and_its_progress),
+        cmocka_unit_test(what_is_kept_of_texts_is_bounded),
+        cmocka_unit_test(progress_without_end_takes_no_more_room),
+        cmocka_unit_test(a_skip_that_says_stopped_is_remembered),
         cmocka_unit_test(a_freed_phase_is_empty_again),
     };
     return cmocka_run_group_tests_name("deferral", tests, NULL, NULL);

@@ -532,6 +532,80 @@ static void without_method_and_uri_nothing_is_kept(void **state)
     head_free(&head);
 }
 
+/* Where the pair of this name begins in the head's params records; NULL if there is none. */
+static const uint8_t *find_pair(const struct head *head, const char *name)
+{
+    return memmem(head->records.data, head->records.len, name, strlen(name));
+}
+
+static void the_stop_path_follows_the_clients_params(void **state)
+{
+    static const char path[] = "/run/deferd/stop/1-0123456789abcdef";
+    (void)state;
+    for (size_t filler = 0; filler < 300; filler++) {
+        struct params params = {0};
+        struct params expected = {0};
+        struct head head = {0};
+        char *value = calloc(1, 65536);
+        put(&params, "REQUEST_METHOD", "GET");
+        put(&expected, "REQUEST_METHOD", "GET");
+        /* Around the end of a record. */
+        memset(value, 'x', 65200 + filler);
+        put(&params, "A", value);
+        put(&expected, "A", value);
+        size_t room = 65535 - params.len;
+        if (params.len <= 65535 && room >= 2 + strlen("DEFERD_STOP") + HEAD_STOP_MAX) {
+            put(&expected, "DEFERD_STOP", path);
+        }
+        head.stop = path;
+        assert_int_equal(add(&head, &params, params.len, (struct check_cuts){CHECK_WHOLE, 0, 0}),
+                         0);
+        assert_int_equal(head_end(&head, TOKEN), 0);
+        if (params.len <= 65535) {
+            assert_null(naive_records(head.records.data, head.records.len, expected.bytes,
+                                      expected.len, TOKEN));
+        }
+        assert_null(head.stop);
+        head_free(&head);
+        params_free(&params);
+        params_free(&expected);
+        free(value);
+    }
+}
+
+static void a_stop_path_that_is_too_long_is_left_out(void **state)
+{
+    char path[HEAD_STOP_MAX + 2];
+    struct params params = {0};
+    (void)state;
+    put(&params, "REQUEST_METHOD", "GET");
+    memset(path, 'p', sizeof(path));
+    for (size_t len = HEAD_STOP_MAX; len <= HEAD_STOP_MAX + 1; len++) {
+        struct head head = {0};
+        path[len] = '\0';
+        head.stop = path;
+        assert_int_equal(add(&head, &params, params.len, (struct check_cuts){CHECK_WHOLE, 0, 0}),
+                         0);
+        assert_int_equal(head_end(&head, TOKEN), 0);
+        assert_int_equal(find_pair(&head, "DEFERD_STOP") != NULL, len <= HEAD_STOP_MAX);
+        head_free(&head);
+        if (len == HEAD_STOP_MAX) {
+            path[len] = 'p';
+        }
+    }
+    params_free(&params);
+}
+
+static void a_request_without_params_has_no_stop_path(void **state)
+{
+    struct head head = {.stop = "/stop/1"};
+    (void)state;
+    assert_int_equal(head_end(&head, TOKEN), 0);
+    assert_null(find_pair(&head, "DEFERD_STOP"));
+    assert_non_null(find_pair(&head, "DEFERD_TOKEN"));
+    head_free(&head);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -551,6 +625,9 @@ int main(void)
         cmocka_unit_test(after_the_response_only_method_and_uri_are_kept),
         cmocka_unit_test(of_a_long_uri_the_beginning_is_kept),
         cmocka_unit_test(of_a_long_method_the_beginning_is_kept),
+        cmocka_unit_test(the_stop_path_follows_the_clients_params),
+        cmocka_unit_test(a_stop_path_that_is_too_long_is_left_out),
+        cmocka_unit_test(a_request_without_params_has_no_stop_path),
         cmocka_unit_test(without_method_and_uri_nothing_is_kept),
     };
     return cmocka_run_group_tests_name("head", tests, NULL, NULL);

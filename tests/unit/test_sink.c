@@ -152,6 +152,22 @@ static void a_file_gets_its_owner_but_none_behind_a_link(void **state)
     assert_int_equal(st.st_uid, 1);
 }
 
+static void what_is_no_file_keeps_its_owner(void **state)
+{
+    struct stat st;
+    (void)state;
+    if (geteuid() != 0) {
+        skip();
+    }
+    assert_int_equal(mkfifo(path_of("fifo"), 0600), 0);
+    int reader = open(path_of("fifo"), O_RDONLY | O_NONBLOCK);
+    assert_true(reader >= 0);
+    assert_int_equal(sink_open(&sink, path_of("fifo"), 12345, 54321), 0);
+    assert_int_equal(stat(path_of("fifo"), &st), 0);
+    assert_int_equal(st.st_uid, 0);
+    close(reader);
+}
+
 static void a_full_disk_counts_what_is_lost(void **state)
 {
     (void)state;
@@ -353,6 +369,7 @@ int main(void)
         SINK_TEST(a_moved_file_is_made_again),
         SINK_TEST(what_cannot_be_opened_changes_nothing),
         SINK_TEST(a_file_gets_its_owner_but_none_behind_a_link),
+        SINK_TEST(what_is_no_file_keeps_its_owner),
         SINK_TEST(a_full_disk_counts_what_is_lost),
         SINK_TEST(a_pipe_is_never_waited_for),
         SINK_TEST(a_pipe_that_cannot_be_opened_anew_is_not_either),
