@@ -53,13 +53,12 @@ struct control {
     int asked;                     /* the master was asked and has not answered */
     struct fpm_reload *fpm;        /* owned; the fpm-reload that is under way, or NULL */
     struct history history;
-    uint64_t outcomes[OUTCOME_COUNT]; /* requests that ended so */
-    double started;                   /* Unix time */
-    uint64_t free_at;                 /* uv_hrtime(); before that no command is run */
-    uv_timer_t turn;                  /* runs the next command */
-    uv_timer_t poll;                  /* asks what waits for something whether it has happened */
-    uv_timer_t reap;                  /* drops clients that are slow or silent */
-    int remembers; /* keeps phases that ended: somebody may ask */
+    double started;   /* Unix time */
+    uint64_t free_at; /* uv_hrtime(); before that no command is run */
+    uv_timer_t turn;  /* runs the next command */
+    uv_timer_t poll;  /* asks what waits for something whether it has happened */
+    uv_timer_t reap;  /* drops clients that are slow or silent */
+    int remembers;    /* keeps phases that ended: somebody may ask */
     int draining;
 };
 

@@ -26,7 +26,8 @@ struct failure {
     char uri[256];
     size_t method_len;
     size_t uri_len;
-    char task[160]; /* the first that failed or is unfinished, terminated; empty without one */
+    char task[160];  /* the first that failed or is unfinished, terminated; empty without one */
+    char error[256]; /* that task's, terminated, cut; empty without one */
 };
 
 struct failures {

@@ -51,6 +51,9 @@ struct phase *phase_copy(const struct request *request, int live, enum outcome o
 /* "running", "stopping", or the outcome's name. */
 const char *phase_state(const struct phase *phase);
 
+/* "waiting", "running", "done", "failed" or "skipped". */
+const char *phase_task_state(enum task_state state);
+
 /* The object that docs/control.md describes; full: with what only show has. Returns NULL without
  * memory. */
 json_t *phase_json(const struct phase *phase, int full);

@@ -141,6 +141,9 @@ void stats_request_came(struct pool *pool, uint64_t submitted);
 /* A request is over; its times are in it. */
 void stats_request_ended(struct pool *pool, const struct request *request, enum outcome outcome);
 
+/* How many requests of the pool ended so. */
+uint64_t stats_outcome(const struct pool *pool, enum outcome outcome);
+
 /* For gauges. */
 double stats_queue_age(const struct pool *pool, uint64_t now);
 unsigned stats_held(const struct pool *pool);

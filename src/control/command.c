@@ -112,7 +112,11 @@ static enum command_status command_status(struct command_call *call)
         waiting += proxy->pools[i].queue.waiting;
     }
     for (unsigned i = 0; i < OUTCOME_COUNT; i++) {
-        command_set_number(outcomes, outcome_name((enum outcome)i), control->outcomes[i]);
+        uint64_t count = 0;
+        for (unsigned j = 0; j < proxy->pool_count; j++) {
+            count += stats_outcome(&proxy->pools[j], (enum outcome)i);
+        }
+        command_set_number(outcomes, outcome_name((enum outcome)i), count);
     }
     json_object_set_new(json, "version", json_string(DEFERD_VERSION));
     command_set_number(json, "pid", (uint64_t)getpid());
@@ -158,15 +162,12 @@ static json_t *command_classes(const struct pool *pool)
     json_t *list = json_array();
     for (unsigned i = 0; i < pool->queue.count; i++) {
         const struct queue_class *class = &pool->queue.classes[i];
-        const struct request *request = NULL;
-        unsigned waiting = 0;
-        DL_COUNT2(class->waiting, request, waiting, queue_next);
         json_t *json = json_object();
         json_object_set_new(json, "name", json_string(class->options->name));
         command_set_number(json, "workers", class->max_workers);
         command_set_number(json, "priority", class->options->priority);
         command_set_number(json, "busy", class->busy);
-        command_set_number(json, "waiting", waiting);
+        command_set_number(json, "waiting", class->length);
         json_array_append_new(list, json);
     }
     return list;
@@ -177,9 +178,6 @@ static enum command_status command_pools(struct command_call *call)
     json_t *list = json_array();
     for (unsigned i = 0; i < call->control->proxy->pool_count; i++) {
         const struct pool *pool = &call->control->proxy->pools[i];
-        const struct request *held = NULL;
-        unsigned held_count = 0;
-        DL_COUNT2(pool->held, held, held_count, queue_next);
         json_t *json = json_object();
         json_object_set_new(json, "name", json_string(pool->options->name));
         json_object_set_new(json, "listen", json_string(pool->options->listen.text));
@@ -189,7 +187,7 @@ static enum command_status command_pools(struct command_call *call)
         command_set_number(json, "waiting", pool->queue.waiting);
         command_set_number(json, "queue_max", pool->options->queue_max);
         json_object_set_new(json, "deferred", json_integer(command_count_phases(pool)));
-        command_set_number(json, "held", held_count);
+        command_set_number(json, "held", stats_held(pool));
         command_set_number(json, "defer_max_workers", pool->places);
         json_object_set_new(json, "upstreams", command_upstreams(pool));
         json_object_set_new(json, "classes", command_classes(pool));

@@ -436,7 +436,6 @@ int control_listen(struct control *control, unsigned i, const struct listener *l
 void control_request_ended(struct control *control, const struct request *request,
                            enum outcome outcome)
 {
-    control->outcomes[outcome]++;
     if (!control->remembers || request->deferred == 0 || outcome == OUTCOME_ANSWERED) {
         return;
     }

@@ -59,6 +59,8 @@ void failures_add(struct failures *failures, const struct request *request, enum
     failure->uri_len =
         failures_copy(failure->uri, sizeof(failure->uri), head->uri.data, head->uri.len);
     snprintf(failure->task, sizeof(failure->task), "%s", task != NULL ? task->name : "");
+    snprintf(failure->error, sizeof(failure->error), "%s",
+             task != NULL && task->error != NULL ? task->error : "");
 }
 
 const struct failure *failures_back(const struct failures *failures, unsigned back)

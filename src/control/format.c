@@ -162,7 +162,7 @@ size_t format_put(struct format *format, const struct request *request, enum out
 {
     struct item_line line = {.request = request, .outcome = outcome, .out = out, .size = size - 1};
     size_t reserved = FORMAT_RESERVE + format->literals;
-    line.now = uv_hrtime();
+    line.now = request->ended;
     clock_gettime(CLOCK_REALTIME, &line.wall);
     line.room = line.size > reserved ? line.size - reserved : 0;
     line.peers = format->peers;

@@ -71,7 +71,7 @@ struct phase *phase_copy(const struct request *request, int live, enum outcome o
     }
     clock_gettime(CLOCK_REALTIME, &now);
     struct phase_room room = {(char *)&phase->tasks[deferral->named]};
-    double age_ms = (double)(uv_hrtime() - request->deferred) / 1e6;
+    double age_ms = (double)((live ? uv_hrtime() : request->ended) - request->deferred) / 1e6;
     *phase = (struct phase){
         .size = size,
         .id = request->id,
@@ -155,15 +155,20 @@ static json_t *phase_number_or_null(double number)
     return number < 0 ? json_null() : phase_number(number);
 }
 
-static json_t *phase_task_json(const struct phase_task *task)
+const char *phase_task_state(enum task_state state)
 {
     static const char *const states[] = {
         [TASK_WAITING] = "waiting", [TASK_RUNNING] = "running", [TASK_DONE] = "done",
         [TASK_FAILED] = "failed",   [TASK_SKIPPED] = "skipped",
     };
+    return states[state];
+}
+
+static json_t *phase_task_json(const struct phase_task *task)
+{
     json_t *json = json_object();
     json_object_set_new(json, "name", phase_text(task->name, strlen(task->name)));
-    json_object_set_new(json, "state", json_string(states[task->state]));
+    json_object_set_new(json, "state", json_string(phase_task_state(task->state)));
     json_object_set_new(json, "ms", phase_number_or_null(task->ms));
     json_object_set_new(json, "ratio", phase_number_or_null(task->ratio));
     json_object_set_new(json, "text", phase_text_or_null(task->text));

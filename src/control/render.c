@@ -124,6 +124,25 @@ static void render_text_object(struct render *render, const char *prefix, const 
     }
 }
 
+/* What is known of a task beside its name: how far it is, what it says, why it failed. */
+static void render_text_progress(struct render *render, const json_t *task)
+{
+    static const char *const keys[] = {"text", "error"};
+    char percent[16];
+    const json_t *ratio = json_object_get(task, "ratio");
+    if (ratio != NULL) {
+        snprintf(percent, sizeof(percent), ", %.0f %%", 100 * json_number_value(ratio));
+        render_string(render, percent);
+    }
+    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+        const json_t *value = json_object_get(task, keys[i]);
+        if (value != NULL) {
+            render_string(render, ", ");
+            render_text_value(render, value);
+        }
+    }
+}
+
 /* Tasks on lines of their own below their process. */
 static void render_text_tasks(struct render *render, const json_t *row)
 {
@@ -136,6 +155,7 @@ static void render_text_tasks(struct render *render, const json_t *row)
                  json_string_value(json_object_get(task, "state")));
         render_text_key(render, "", state);
         render_text_value(render, json_object_get(task, "name"));
+        render_text_progress(render, task);
         render_string(render, "\n");
     }
 }

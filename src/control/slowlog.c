@@ -102,6 +102,7 @@ static void slowlog_on_timer(uv_timer_t *timer)
     uint64_t now = uv_hrtime();
     uint64_t timeout = log->options->slowlog_timeout * 1000000;
     while (log->next != NULL && log->next->deferred + timeout <= now) {
+        log->next->pool->stats.slow++;
         slowlog_put(log, log->next, now);
         log->next = log->next->phase_next;
     }

@@ -1,6 +1,6 @@
 #include "deferd/snapshot.h"
 
-#include "deferd/log.h"
+#include "deferd/phase.h"
 #include "deferd/pool.h"
 #include "deferd/request.h"
 #include "deferd/window.h"
@@ -55,15 +55,10 @@ static json_t *snapshot_real(double value)
     return json_real((double)(int64_t)(value * 1000 + 0.5) / 1000);
 }
 
-/* Bytes that a peer wrote: as they are if they are UTF-8, otherwise escaped as in the log. */
+/* Bytes that a peer wrote. */
 static json_t *snapshot_bytes(const void *data, size_t len)
 {
-    char text[4 * SNAPSHOT_URI_MAX + 1];
-    if (len > SNAPSHOT_URI_MAX) {
-        len = SNAPSHOT_URI_MAX;
-    }
-    json_t *string = json_stringn(len > 0 ? data : "", len);
-    return string != NULL ? string : json_string(log_escape(text, sizeof(text), data, len));
+    return phase_text(len > 0 ? data : "", len < SNAPSHOT_URI_MAX ? len : SNAPSHOT_URI_MAX);
 }
 
 static json_t *snapshot_string(const char *text)
@@ -135,11 +130,8 @@ static json_t *snapshot_outcomes(struct snapshot *s)
 {
     json_t *object = json_object();
     for (unsigned i = 0; i < OUTCOME_COUNT; i++) {
-        uint64_t count = 0;
-        for (unsigned j = 0; j < s->pool->queue.count; j++) {
-            count += s->pool->queue.classes[j].stats.outcomes[i];
-        }
-        snapshot_number(s, object, outcome_name((enum outcome)i), count);
+        enum outcome outcome = (enum outcome)i;
+        snapshot_number(s, object, outcome_name(outcome), stats_outcome(s->pool, outcome));
     }
     return object;
 }
@@ -231,13 +223,18 @@ static const char *snapshot_state(const struct request *request)
 /* What is known of one task. */
 static json_t *snapshot_task(struct snapshot *s, const struct task *task)
 {
-    static const char *const states[] = {
-        [TASK_WAITING] = "waiting", [TASK_RUNNING] = "running", [TASK_DONE] = "done",
-        [TASK_FAILED] = "failed",   [TASK_SKIPPED] = "skipped",
-    };
     json_t *object = json_object();
     snapshot_set(s, object, "name", snapshot_string(task->name));
-    snapshot_set(s, object, "state", json_string(states[task->state]));
+    snapshot_set(s, object, "state", json_string(phase_task_state(task->state)));
+    if (task->ratio >= 0) {
+        snapshot_set(s, object, "ratio", snapshot_real((double)task->ratio));
+    }
+    if (task->text != NULL) {
+        snapshot_set(s, object, "text", snapshot_string(task->text));
+    }
+    if (task->error != NULL) {
+        snapshot_set(s, object, "error", snapshot_string(task->error));
+    }
     return object;
 }
 
@@ -330,6 +327,7 @@ static json_t *snapshot_failure(struct snapshot *s, const struct failure *failur
     snapshot_set(s, row, "request method", snapshot_bytes(failure->method, failure->method_len));
     snapshot_set(s, row, "request uri", snapshot_bytes(failure->uri, failure->uri_len));
     snapshot_set(s, row, "task", snapshot_string(failure->task));
+    snapshot_set(s, row, "error", snapshot_string(failure->error));
     snapshot_set(s, row, "response ms", snapshot_real(failure->response_ms));
     snapshot_set(s, row, "deferred ms", snapshot_real(failure->deferred_ms));
     return row;

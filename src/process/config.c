@@ -8,6 +8,7 @@
 
 #include "deferd/directive.h"
 #include "deferd/fpmpool.h"
+#include "deferd/sockets.h"
 #include "deferd/source.h"
 
 #include <stdarg.h>
@@ -396,27 +397,40 @@ static void config_finish_pool(struct config *config, const char *where, struct 
     config_finish_logs(config, where, pool);
 }
 
-static int config_same_address(const struct address *a, const struct address *b)
+/* What socket i of sockets_of_config is called. */
+static void config_socket_name(const struct config *config, unsigned i, char *out, size_t size)
 {
-    return a->len != 0 && a->len == b->len && memcmp(&a->sa, &b->sa, a->len) == 0;
+    static const char *const extras[] = {[SOCKETS_CONTROL] = "control",
+                                         [SOCKETS_READONLY] = "control.readonly",
+                                         [SOCKETS_METRICS] = "metrics.listen"};
+    if (i < config->pool_count) {
+        snprintf(out, size, "[%s] listen", config->pools[i]->name);
+    } else {
+        snprintf(out, size, "[global] %s", extras[i - config->pool_count]);
+    }
 }
 
+/* No two may listen at one address: they would be one socket. */
 static void config_check_listen(struct config *config, const char *where)
 {
-    const struct address *metrics = &config->global.metrics_listen;
-    config_check_absolute(config, where, "global", "metrics.listen", metrics);
-    for (unsigned i = 0; i < config->pool_count; i++) {
-        if (config_same_address(&config->pools[i]->listen, metrics)) {
-            config_error(config, "%s: [global] metrics.listen = %s: [%s] listens there already",
-                         where, metrics->text, config->pools[i]->name);
-        }
+    struct socket_spec specs[SOCKETS_LIST_MAX];
+    unsigned count = sockets_of_config(config, specs);
+    config_check_absolute(config, where, "global", "metrics.listen",
+                          &config->global.metrics_listen);
+    for (unsigned i = 0; i < count; i++) {
         for (unsigned j = 0; j < i; j++) {
-            const struct address *a = &config->pools[i]->listen;
-            const struct address *b = &config->pools[j]->listen;
-            if (config_same_address(a, b) && strcmp(a->text, "unix:" CONFIG_STAND_IN) != 0) {
-                config_error(config, "%s: [%s] listen = %s: [%s] listens there already", where,
-                             config->pools[i]->name, a->text, config->pools[j]->name);
+            char name[64];
+            char other[64];
+            const struct address *a = &specs[i].address;
+            const struct address *b = &specs[j].address;
+            if (a->len == 0 || a->len != b->len || memcmp(&a->sa, &b->sa, a->len) != 0 ||
+                strcmp(a->text, "unix:" CONFIG_STAND_IN) == 0) {
+                continue;
             }
+            config_socket_name(config, i, name, sizeof(name));
+            config_socket_name(config, j, other, sizeof(other));
+            config_error(config, "%s: %s = %s: that is the address of %s already", where, name,
+                         a->text, other);
         }
     }
 }

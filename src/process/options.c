@@ -314,17 +314,42 @@ static void options_longs(struct option *out, char (*names)[64])
     out[n] = (struct option){0};
 }
 
+/* What prints something for people or the Makefile. Returns OPTIONS_RUN if it is none of these. */
+static enum options_result options_print(int option)
+{
+    switch (option) {
+    case 'h':
+        options_help();
+        break;
+    case 'v':
+        printf("deferd %s\n", DEFERD_VERSION);
+        break;
+    case OPTIONS_PRINT_DIRECTIVES: /* for the tests */
+        options_print_directives();
+        break;
+    case OPTIONS_PRINT_MAN: /* these three are for the Makefile */
+        manual_print_directives(stdout);
+        break;
+    case OPTIONS_PRINT_SAMPLE:
+        manual_print_sample(stdout);
+        break;
+    case OPTIONS_PRINT_METRICS:
+        metrics_document(stdout);
+        break;
+    default:
+        return OPTIONS_RUN;
+    }
+    return OPTIONS_DONE;
+}
+
 /* One option. Returns OPTIONS_RUN to go on. */
 static enum options_result options_take(struct options_state *state, int option)
 {
     struct options *options = state->options;
+    if (options_print(option) == OPTIONS_DONE) {
+        return OPTIONS_DONE;
+    }
     switch (option) {
-    case 'h':
-        options_help();
-        return OPTIONS_DONE;
-    case 'v':
-        printf("deferd %s\n", DEFERD_VERSION);
-        return OPTIONS_DONE;
     case 't':
         state->test = 1;
         return OPTIONS_RUN;
@@ -346,24 +371,12 @@ static enum options_result options_take(struct options_state *state, int option)
     case OPTIONS_WORKER: /* how a master starts one; not for people */
         options->worker = 1;
         return OPTIONS_RUN;
-    case OPTIONS_PRINT_DIRECTIVES: /* for the tests */
-        options_print_directives();
-        return OPTIONS_DONE;
     case OPTIONS_CHECK:
         options->check = 1;
         return OPTIONS_RUN;
     case OPTIONS_FPM_ROOT: /* for tests */
         snprintf(options->fpm_root, sizeof(options->fpm_root), "%s", optarg);
         return OPTIONS_RUN;
-    case OPTIONS_PRINT_MAN: /* these three are for the Makefile */
-        manual_print_directives(stdout);
-        return OPTIONS_DONE;
-    case OPTIONS_PRINT_SAMPLE:
-        manual_print_sample(stdout);
-        return OPTIONS_DONE;
-    case OPTIONS_PRINT_METRICS:
-        metrics_document(stdout);
-        return OPTIONS_DONE;
     default:
         break;
     }

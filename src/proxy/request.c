@@ -7,6 +7,7 @@
 #include "deferd/pool.h"
 #include "deferd/proxy.h"
 #include "deferd/queue.h"
+#include "deferd/requestlog.h"
 #include "deferd/response.h"
 #include "deferd/stop.h"
 #include "deferd/token.h"
@@ -174,57 +175,6 @@ void request_flush(struct request *request, struct gather *up)
 
 /* --- the end ---------------------------------------------------------------------------------- */
 
-/* Milliseconds with three places, from uv_hrtime() to uv_hrtime(). In whole numbers, for each
- * request writes three of them. */
-struct ms_text {
-    char text[24];
-};
-
-static struct ms_text request_ms(uint64_t from, uint64_t to)
-{
-    struct ms_text out;
-    unsigned long long us = from != 0 && to > from ? (to - from + 500) / 1000 : 0;
-    snprintf(out.text, sizeof(out.text), "%llu.%03llu", us / 1000, us % 1000);
-    return out;
-}
-
-/* The one line that each request leaves in the log, unless its pool has an access log. What there
- * was none of is "-". */
-static void request_log(const struct request *request, enum outcome outcome)
-{
-    char method[64];
-    char uri[HEAD_URI_KEPT * 2];
-    char status[8] = "-";
-    char deferred[24] = "-";
-    char pid[24] = "-";
-    const struct deferral *deferral = &request->deferral;
-    uint64_t now = request->ended;
-    uint64_t answered = request->answered != 0 ? request->answered : now;
-    uint64_t dispatched = request->dispatched != 0 ? request->dispatched : answered;
-
-    if (!log_enabled(LOG_NOTICE)) {
-        return;
-    }
-    if (request->status != 0) {
-        snprintf(status, sizeof(status), "%d", request->status);
-    }
-    if (request->deferred != 0) {
-        snprintf(deferred, sizeof(deferred), "%s", request_ms(request->deferred, now).text);
-    }
-    if (deferral->pid != 0) {
-        snprintf(pid, sizeof(pid), "%lld", deferral->pid);
-    }
-    log_escape_word(method, sizeof(method), request->head.method.data, request->head.method.len);
-    log_escape(uri, sizeof(uri), request->head.uri.data, request->head.uri.len);
-    log_line(LOG_NOTICE,
-             "request=%llu method=%s uri=\"%s\" status=%s queue_ms=%s response_ms=%s "
-             "deferred_ms=%s done=%zu failed=%zu skipped=%zu outcome=%s pid=%s",
-             (unsigned long long)request->id, method[0] != '\0' ? method : "-", uri, status,
-             request_ms(request->submitted, dispatched).text,
-             request_ms(request->submitted, answered).text, deferred, deferral->done,
-             deferral->failed, deferral->skipped, outcome_name(outcome), pid);
-}
-
 /* The last step of each way: logs the request's line, gives its slot back, frees it. */
 static void request_close(struct request *request, enum outcome outcome)
 {
@@ -235,7 +185,7 @@ static void request_close(struct request *request, enum outcome outcome)
         request->ended = uv_hrtime();
         stats_request_ended(pool, request, outcome);
         if (pool->options->access_log[0] == '\0') {
-            request_log(request, outcome);
+            requestlog_put(request, outcome);
         }
         if (events->request_ended != NULL) {
             events->request_ended(events->arg, request, outcome);

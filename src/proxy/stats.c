@@ -85,6 +85,15 @@ void stats_request_ended(struct pool *pool, const struct request *request, enum 
     }
 }
 
+uint64_t stats_outcome(const struct pool *pool, enum outcome outcome)
+{
+    uint64_t count = 0;
+    for (unsigned i = 0; i < pool->queue.count; i++) {
+        count += pool->queue.classes[i].stats.outcomes[outcome];
+    }
+    return count;
+}
+
 double stats_queue_age(const struct pool *pool, uint64_t now)
 {
     uint64_t oldest = now;

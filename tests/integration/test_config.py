@@ -112,14 +112,13 @@ def effective(workspace, text, *arguments):
 
 
 def errors_of(workspace, text, *arguments):
-    """Starts deferd, which must refuse; its lines."""
+    """Starts deferd, which must refuse; its lines, one for each thing that is wrong."""
     result = run("-c", workspace.write("deferd.conf", text), *arguments)
     assert result.returncode == 1, result.stderr
     assert result.stdout == ""
-    lines = result.stderr.splitlines()
     assert not os.path.exists(workspace.path("deferd.sock"))
     assert not os.path.exists(workspace.path("deferd.pid"))
-    return lines
+    return result.stderr.splitlines()
 
 
 def full_name(scope, name):
@@ -348,8 +347,19 @@ def test_directive_before_any_section_is_refused(workspace, config):
 @pytest.mark.parametrize("other", ["{listen}", "unix:{listen}"])
 def test_same_listen_twice_is_refused(workspace, config, other):
     config["shop"] = {**config["www"], "listen": other.format(**config["www"])}
-    lines = errors_of(workspace, text_of(config))
-    assert any("[shop] listen" in line and "[www] listens there already" in line for line in lines)
+    line, = errors_of(workspace, text_of(config))
+    assert "[shop] listen = " in line and "the address of [www] listen" in line
+
+
+@pytest.mark.parametrize("one", ["control", "control.readonly", "metrics.listen"])
+def test_sockets_of_two_kinds_at_one_address_are_refused(workspace, config, one):
+    config["global"][one] = config["www"]["listen"]
+    line, = errors_of(workspace, text_of(config))
+    assert f"[global] {one} = " in line and "the address of [www] listen" in line
+    other = "control" if one != "control" else "metrics.listen"
+    config["global"] |= {name: workspace.path("one.sock") for name in (one, other)}
+    line, = errors_of(workspace, text_of(config))
+    assert f"[global] {one}" in line and f"[global] {other}" in line
 
 
 def test_upstream_with_workers_but_no_address_is_refused(workspace, config):

@@ -343,7 +343,7 @@ def test_listener_comes_and_goes_with_a_reload(workspace, start_peer, releases):
     first, second = (workspace.path(f"metrics-{number}.sock") for number in (1, 2))
     pools = {"other": {"listen": workspace.path("other.sock"), "upstream": str(peer.address),
                        "upstream.max_workers": 3, "upstream.keepalive": "no"}}
-    options = {"control": None, "metrics.listen": first}
+    options = {"metrics.listen": first}
     master = Master(workspace, peer, max_workers=2, options=options, pools=pools,
                     pool={"upstream.keepalive": "no"})
     with master:
@@ -368,13 +368,28 @@ def test_listener_comes_and_goes_with_a_reload(workspace, start_peer, releases):
         wait_until(lambda: not pathlib.Path(second).exists())
 
 
+def test_clients_that_are_not_allowed_are_refused_not_accepted(start_master, peer, workspace,
+                                                               releases):
+    master = start_master(peer, pool={"listen": "127.0.0.1:0",
+                                      "listen.allowed_clients": "127.0.0.2"},
+                          options={"metrics.listen": workspace.path("metrics.sock")})
+    ready = master.wait_for_line(r"\[www\] listening on (\S+),")
+    for _ in range(3):
+        with FcgiClient(ready[1]) as client:
+            client.wait_closed()
+    metrics = Scraped(master, releases).metrics()
+    assert metrics.value("deferd_connections_refused_total") == 3
+    assert metrics.value("deferd_connections_accepted_total") == 0
+    assert metrics.value("deferd_connections") == 0
+
+
 def test_metrics_listen_that_a_pool_listens_on_is_refused(workspace):
     path = workspace.path("both.sock")
     result = subprocess.run(
         [find_binary(), "--listen", path, "--upstream", "/x", "--max-workers", "1",
          "--metrics-listen", path, "-t"], capture_output=True, text=True, check=False)
     assert result.returncode != 0
-    assert "metrics.listen" in result.stderr and "listens there already" in result.stderr
+    assert "metrics.listen" in result.stderr and "the address of [www] listen" in result.stderr
 
 
 def test_metrics_listen_in_use_is_refused(workspace, peer):

@@ -263,6 +263,50 @@ def test_held_phase_is_shown_as_held(start_shown, connect, peer):
     assert second.read_response().complete
 
 
+def test_progress_of_a_task_is_shown(shown, connect, peer):
+    client = connect(shown)
+    client.send_request(uri="/long")
+    connection = peer.accept_request()
+    connection.answer_and_defer(tasks=["mail", "index"])
+    connection.report({"event": "start", "task": 0})
+
+    def tasks():
+        return status(shown)["processes"][0]["tasks"]
+
+    wait_until(lambda: tasks()[0]["state"] == "running")
+    assert tasks() == [{"name": "mail", "state": "running"}, {"name": "index", "state": "waiting"}]
+    connection.report({"event": "progress", "task": 0, "ratio": 0.25, "text": "<3 of 12>\n"})
+    wait_until(lambda: "ratio" in tasks()[0])
+    assert tasks()[0] == {"name": "mail", "state": "running", "ratio": 0.25, "text": "<3 of 12>\n"}
+    assert "task running:         mail, 25 %, <3 of 12>\\x0A\n" in status(shown, "full")
+    tree = xml.etree.ElementTree.fromstring(status(shown, "xml&full"))
+    task, _ = tree.findall("processes/process/tasks/task")
+    assert (task.find("ratio").text, task.find("text").text) == ("0.250", "<3 of 12>\\x0A")
+    connection.report({"event": "fail", "task": 0, "ms": 1, "error": "no <route>"})
+    wait_until(lambda: tasks()[0]["state"] == "failed")
+    assert tasks()[0]["error"] == "no <route>"
+    connection.report({"event": "done", "task": 1, "ms": 1}, {"event": "end"})
+    connection.end()
+    shown.wait_for_request("/long", outcome="failed")
+    failure, = status(shown)["failures"]
+    assert (failure["task"], failure["error"]) == ("mail", "no <route>")
+
+
+def test_slow_phases_are_counted(start_shown, connect, peer, workspace):
+    arguments = ["--slowlog", workspace.path("slow.log"), "--defer-slowlog-timeout", "200ms"]
+    deferd = start_shown(max_workers=2, arguments=arguments)
+    for uri in ("/quick", "/slow"):
+        client = connect(deferd)
+        client.send_request(uri=uri)
+        connection = peer.accept_request()
+        connection.answer_and_defer()
+        if uri == "/slow":
+            wait_until(lambda: status(deferd)["slow requests"] == 1)
+        connection.finish_tasks()
+        deferd.wait_for_request(uri)
+    assert status(deferd)["slow requests"] == 1
+
+
 def test_failures_name_the_task(shown, connect, peer):
     client = connect(shown)
     client.send_request(uri="/lost")
@@ -426,17 +470,17 @@ def test_the_page_for_people_allows_only_its_own_script(shown, connect):
     assert len(nonces) == 2
 
 
-def test_hostile_texts_in_openmetrics(start_deferd, connect, workspace, start_peer):
+def test_hostile_texts_in_openmetrics(start_master, connect, workspace, start_peer):
     from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
     path = workspace.path("a\"b\\c.sock")
     peer = start_peer(path)
-    deferd = start_deferd(peer, arguments=ARGUMENTS)
-    text = connect(deferd).request(uri="/status?openmetrics").body.decode()
+    master = start_master(peer, pool={"status_path": "/status"})
+    text = connect(master).request(uri="/status?openmetrics").body.decode()
     families = {family.name: family for family in text_string_to_metric_families(text)}
     sample, = families["deferd_upstream_up"].samples
     assert sample.labels["pool"] == "www"
-    assert sample.labels["upstream"].endswith(path)
+    assert sample.labels["upstream"].endswith(r"/a\x22b\x5Cc.sock"), "as in the log"
     assert text.endswith("# EOF\n")
 
 
