@@ -211,9 +211,8 @@ void client_request_ended(struct client *client, struct gather *down)
         client_close(client, "the peer is gone");
         return;
     }
-    if (!client->keep_conn) {
-        client_finish(client);
-    } else if (client->pool->proxy->draining && client->pool->proxy->events.hand_over == NULL) {
+    const struct proxy *proxy = client->pool->proxy;
+    if (!client->keep_conn || (proxy->draining && proxy->events.hand_over == NULL)) {
         client_finish(client);
     } else if (client->stream.pending > 0) {
         client->blocked |= CLIENT_BLOCK_OUTPUT;
