@@ -47,6 +47,10 @@ struct client {
  * is still the stream's. */
 int client_accept(struct pool *pool, uv_stream_t *listener);
 
+/* Takes a connection that another process had. Returns 0, or UV_E…, then it is still the caller's.
+ */
+int client_adopt(struct pool *pool, int fd);
+
 /* The current request moved on to RUNNING: its head and body may go upstream. */
 void client_request_runs(struct client *client);
 
@@ -64,7 +68,7 @@ void client_request_ended(struct client *client, struct gather *down);
 /* The current request broke in the middle of its response: closes without END_REQUEST. */
 void client_request_broke(struct client *client);
 
-/* Closes if there is no request; otherwise after it. */
+/* Closes it, or hands it on, if there is no request; otherwise after it. May be called again. */
 void client_drain(struct client *client);
 
 /* Some time after client_drain: closes if its request has still not come completely. */

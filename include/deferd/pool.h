@@ -77,6 +77,7 @@ struct pool {
     uv_timer_t queue_timer;     /* for the request whose time in the queue is up first */
     uv_timer_t defer_timer;     /* for the phase whose time is up first */
     uv_timer_t expire;          /* bounds the wait for half requests while draining */
+    uint64_t drained_at;        /* uv_now() when the drain began */
     unsigned retry_ms;          /* retry's delay, 0 when no backlog was full the last time */
     int paused;                 /* nothing is dispatched; requests wait */
     char forbidden[64];         /* the last address that listen.allowed_clients did not have */

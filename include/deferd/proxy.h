@@ -25,6 +25,9 @@ struct proxy_events {
     /* The page that deferd itself answers this request with, a reference that the caller releases;
      * NULL if it is for the application. Its params are complete. */
     struct page *(*page)(void *arg, const struct request *request);
+    /* While draining: hands a web server's connection without a request on to another process.
+     * Returns 0, then it is to be closed here; UV_EAGAIN: later; another UV_E…: it cannot be. */
+    int (*hand_over)(void *arg, const struct pool *pool, int fd);
     void *arg;
 };
 
@@ -51,6 +54,9 @@ struct proxy {
 int proxy_open(struct proxy *proxy, uv_loop_t *loop, struct pool_options *const *options,
                unsigned count);
 
+/* The pool of this name, or NULL. */
+struct pool *proxy_pool(const struct proxy *proxy, const char *name);
+
 /* Has pool i listen on a bound socket, which it takes over. Returns 0, or -1 with a sentence in
  * err.
  */
@@ -61,7 +67,8 @@ int proxy_listen(struct proxy *proxy, unsigned i, const struct listener *listene
 unsigned proxy_workers(const struct proxy *proxy);
 unsigned proxy_busy(const struct proxy *proxy);
 
-/* Stops listening and closes idle connections; requests go on. The loop ends when the last has. */
+/* Stops listening; requests go on. The loop ends when the last has. Idle connections are closed, or
+ * handed on if events say how. */
 void proxy_drain(struct proxy *proxy);
 
 /* Logs each request that is not over, as one that is cut. */

@@ -57,12 +57,7 @@ static enum command_status command_done(struct command_call *call, json_t *resul
 
 struct pool *command_pool(const struct control *control, const char *name)
 {
-    for (unsigned i = 0; i < control->proxy->pool_count; i++) {
-        if (strcmp(control->proxy->pools[i].options->name, name) == 0) {
-            return &control->proxy->pools[i];
-        }
-    }
-    return NULL;
+    return proxy_pool(control->proxy, name);
 }
 
 int command_pool_is_idle(const struct pool *pool)

@@ -95,20 +95,24 @@ struct child *child_adopt(uv_loop_t *loop, pid_t pid, int fd, child_line_cb on_l
     return child;
 }
 
+/* Descriptors a worker gets that are no listening sockets: SOCKETS_CHANNEL and the next. */
+#define CHILD_OWN (SOCKETS_FIRST_FD - SOCKETS_CHANNEL)
+
 /* --- starting one ----------------------------------------------------------------------------- */
 
 /* In the child: puts the descriptors where the worker looks for them, and becomes it. */
-static _Noreturn void child_exec(const char *binary, int channel, int config_fd,
+static _Noreturn void child_exec(const char *binary, const int *own,
                                  const struct listener *listeners, unsigned count)
 {
     /* argv[0] is as long as the longest title the worker gives itself. */
     static char *const argv[] = {"deferd: worker process is starting", "--worker", NULL};
-    int fds[2 + SOCKETS_LIST_MAX] = {channel, config_fd};
-    unsigned all = 2 + count;
+    int fds[CHILD_OWN + SOCKETS_LIST_MAX];
+    unsigned all = CHILD_OWN + count;
     sigset_t none;
 
+    memcpy(fds, own, CHILD_OWN * sizeof(*own));
     for (unsigned i = 0; i < count; i++) {
-        fds[2 + i] = listeners[i].fd;
+        fds[CHILD_OWN + i] = listeners[i].fd;
     }
     /* First out of the way, then each to its place. */
     for (unsigned i = 0; i < all; i++) {
@@ -132,8 +136,8 @@ static _Noreturn void child_exec(const char *binary, int channel, int config_fd,
     _exit(EXIT_FAILURE);
 }
 
-static pid_t child_fork(const char *binary, int channel, int config_fd,
-                        const struct listener *listeners, unsigned count)
+static pid_t child_fork(const char *binary, const int *own, const struct listener *listeners,
+                        unsigned count)
 {
     sigset_t all;
     sigset_t before;
@@ -142,7 +146,7 @@ static pid_t child_fork(const char *binary, int channel, int config_fd,
     sigprocmask(SIG_SETMASK, &all, &before);
     pid_t pid = fork();
     if (pid == 0) {
-        child_exec(binary, channel, config_fd, listeners, count);
+        child_exec(binary, own, listeners, count);
     }
     sigprocmask(SIG_SETMASK, &before, NULL);
     return pid;
@@ -182,7 +186,8 @@ struct child *child_spawn(uv_loop_t *loop, const char *binary, const struct conf
         close(pair[0]);
         goto failed;
     }
-    child->pid = child_fork(binary, pair[1], config_fd, listeners, count);
+    const int own[CHILD_OWN] = {pair[1], config_fd, sockets->handoff[0], sockets->handoff[1]};
+    child->pid = child_fork(binary, own, listeners, count);
     if (child->pid < 0) {
         channel_close(child->channel);
         goto failed;

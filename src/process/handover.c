@@ -29,6 +29,8 @@ static void handover_set_all(const struct handover *handover, int cloexec)
         handover_set_cloexec(handover->children[i].fd, cloexec);
     }
     handover_set_cloexec(handover->pid_fd, cloexec);
+    handover_set_cloexec(handover->sockets->handoff[0], cloexec);
+    handover_set_cloexec(handover->sockets->handoff[1], cloexec);
     handover_set_cloexec(handover_config, cloexec);
 }
 
@@ -50,7 +52,8 @@ int handover_write(const struct handover *handover, const struct config *config)
                  handover->children[i].fd, handover->children[i].current);
         rc |= buf_append(&state, text, strlen(text));
     }
-    snprintf(text, sizeof(text), "pid %d\n", handover->pid_fd);
+    snprintf(text, sizeof(text), "handoff %d %d\npid %d\n", handover->sockets->handoff[0],
+             handover->sockets->handoff[1], handover->pid_fd);
     rc |= buf_append(&state, text, strlen(text) + 1);
     handover_config = child_config_fd(config);
     snprintf(text, sizeof(text), "%d", handover_config);
@@ -104,6 +107,9 @@ static void handover_read_line(struct handover *handover, const char *line)
         handover->children[i].pid = a;
         handover->children[i].fd = b;
         handover->children[i].current = c;
+    } else if (sscanf(line, "handoff %d %d", &a, &b) == 2) {
+        sockets->handoff[0] = a;
+        sockets->handoff[1] = b;
     } else if (sscanf(line, "pid %d", &a) == 1) {
         handover->pid_fd = a;
     }

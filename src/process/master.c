@@ -12,6 +12,7 @@
 #include "deferd/daemon.h"
 #include "deferd/errorlog.h"
 #include "deferd/fpm.h"
+#include "deferd/handoff.h"
 #include "deferd/handover.h"
 #include "deferd/log.h"
 #include "deferd/logs.h"
@@ -200,7 +201,7 @@ static void master_take_over(struct master *master)
     master->ready = 1;
     master_reply(master, NULL); /* before it is told to drain: it has the answer to hand on */
     if (old != NULL) {
-        child_tell(old, "drain %llu", (unsigned long long)master->config.global.shutdown_timeout);
+        child_tell(old, "retire %llu", (unsigned long long)master->config.global.shutdown_timeout);
     }
     master_say_share(master);
     daemon_ready(NULL);
@@ -684,6 +685,10 @@ static int master_prepare(struct master *master, char *err, size_t err_size)
         master_read_handover(master);
     } else {
         sockets_take_systemd(&master->sockets);
+    }
+    if (master->sockets.handoff[0] == 0 && handoff_make(master->sockets.handoff) != 0) {
+        snprintf(err, err_size, "cannot start: %s", strerror(errno));
+        return -1;
     }
     snprintf(master->pid_path, sizeof(master->pid_path), "%s", global->pid);
     if (global->pid[0] != '\0') {

@@ -10,6 +10,7 @@
 #include "deferd/control.h"
 #include "deferd/errorlog.h"
 #include "deferd/fpm.h"
+#include "deferd/handoff.h"
 #include "deferd/http.h"
 #include "deferd/log.h"
 #include "deferd/logs.h"
@@ -46,6 +47,7 @@ struct worker {
     struct status status;
     struct http *http;       /* metrics.listen; NULL without it */
     struct logs logs;        /* of requests */
+    struct handoff handoff;  /* under a master */
     struct channel *channel; /* to the master; NULL without one */
     int signalled;           /* a signal has begun the drain, or came during it */
 };
@@ -77,6 +79,7 @@ static void worker_drain(struct worker *worker, const char *why, uint64_t limit)
                  why, proxy_busy(&worker->proxy));
         uv_set_process_title("deferd: worker process is ending");
         control_drain(&worker->control);
+        handoff_stop(&worker->handoff);
         proxy_drain(&worker->proxy);
         if (worker->http != NULL) {
             http_stop(worker->http);
@@ -114,10 +117,20 @@ static void worker_on_signal(uv_signal_t *handle, int number)
                  number == SIGQUIT ? global->shutdown_timeout : global->terminate_timeout);
 }
 
+static int worker_on_hand_over(void *arg, const struct pool *pool, int fd)
+{
+    const struct worker *worker = arg;
+    return handoff_send(&worker->handoff, pool->options->name, fd);
+}
+
 static void worker_on_line(void *arg, char *line)
 {
     struct worker *worker = arg;
-    if (strncmp(line, "drain ", 6) == 0) {
+    if (strncmp(line, "retire ", 7) == 0) {
+        worker->proxy.events.hand_over = worker_on_hand_over;
+        worker_drain(worker, "another worker has taken over", strtoull(line + 7, NULL, 10));
+    } else if (strncmp(line, "drain ", 6) == 0) {
+        worker->proxy.events.hand_over = NULL; /* nobody is left to have them */
         worker_drain(worker, "the master says", strtoull(line + 6, NULL, 10));
     } else if (strcmp(line, "reopen") == 0) {
         logs_reopen(&worker->logs);
@@ -383,6 +396,14 @@ static int worker_listen(struct worker *worker, const struct listener *listeners
     unsigned pools = worker->options->config.pool_count;
     for (unsigned i = 0; i < pools; i++) {
         if (proxy_listen(&worker->proxy, i, &listeners[i], err, err_size) != 0) {
+            return -1;
+        }
+    }
+    if (worker->channel != NULL) {
+        int rc = handoff_open(&worker->handoff, &worker->proxy, SOCKETS_HANDOFF_READ,
+                              SOCKETS_HANDOFF_WRITE);
+        if (rc != 0) {
+            snprintf(err, err_size, "cannot start: %s", uv_strerror(rc));
             return -1;
         }
     }

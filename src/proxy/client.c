@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <utlist.h>
 
 /* How much is read at once before a request runs: enough for its params, and little of its body,
@@ -172,6 +173,36 @@ static void client_finish(struct client *client)
     }
 }
 
+/* Is what the peer sends from here on the beginning of a request, and nothing of one with us? */
+static int client_is_blank(const struct client *client)
+{
+    return client->request == NULL && !client->finishing && !client->leftover &&
+           client->held.len == 0 && client->stream.pending == 0 && client->blocked == 0 &&
+           fcgi_reader_idle(&client->reader);
+}
+
+/* While draining: no more requests here. The peer may be about to send one, so another process gets
+ * the connection if that can be. all: nothing of what was read is still to be worked through. */
+static void client_retire(struct client *client, int all)
+{
+    const struct proxy_events *events = &client->pool->proxy->events;
+    int fd;
+    if (events->hand_over == NULL) {
+        client_finish(client);
+        return;
+    }
+    if (!all || !client_is_blank(client)) {
+        return; /* it is asked again when it is */
+    }
+    int rc = uv_fileno(&client->stream.io.handle, &fd);
+    rc = rc == 0 ? events->hand_over(events->arg, client->pool, fd) : rc;
+    if (rc == 0) {
+        client_close(client, "handed on");
+    } else if (rc != UV_EAGAIN) {
+        client_finish(client);
+    }
+}
+
 void client_request_ended(struct client *client, struct gather *down)
 {
     struct request *request = client->request;
@@ -182,7 +213,8 @@ void client_request_ended(struct client *client, struct gather *down)
         client_close(client, "the peer is gone");
         return;
     }
-    if (!client->keep_conn || client->pool->proxy->draining) {
+    const struct proxy *proxy = client->pool->proxy;
+    if (!client->keep_conn || (proxy->draining && proxy->events.hand_over == NULL)) {
         client_finish(client);
     } else if (client->stream.pending > 0) {
         client->blocked |= CLIENT_BLOCK_OUTPUT;
@@ -463,13 +495,13 @@ static void client_event(struct client *client, const struct fcgi_event *ev, str
 /* --- input ------------------------------------------------------------------------------------ */
 
 /* After a piece of input: what is to go upstream goes, and a body waits where it is. */
-static void client_settle(struct client *client, struct gather *up)
+static void client_settle(struct client *client, struct gather *up, int all)
 {
     struct request *request = client->request;
     if (request == NULL) {
         if (client->pool->proxy->draining && !client->finishing &&
             fcgi_reader_idle(&client->reader)) {
-            client_finish(client); /* what was half here when the drain began is complete */
+            client_retire(client, all); /* what was half here when the drain began is complete */
         }
         return;
     }
@@ -516,7 +548,7 @@ static size_t client_consume(struct client *client, const uint8_t *data, size_t 
         }
     }
     if (!client->closing) {
-        client_settle(client, &up);
+        client_settle(client, &up, ev.kind == FCGI_EV_MORE || done == len);
     }
     client->consuming = 0;
     return done;
@@ -593,7 +625,8 @@ static int client_is_allowed(const struct client *client)
     return client_list_allows(&pool->options->allowed_clients, (const struct sockaddr *)&peer);
 }
 
-int client_accept(struct pool *pool, uv_stream_t *listener)
+/* A client without a connection yet. Returns 0 or UV_E…. */
+static int client_make(struct pool *pool, struct client **out)
 {
     if (pool->proxy->client_count >= pool->proxy->max_conns) {
         return UV_EMFILE;
@@ -613,11 +646,14 @@ int client_accept(struct pool *pool, uv_stream_t *listener)
     DL_APPEND(pool->clients, client);
     pool->proxy->client_count++;
     pool->stats.connections++;
-    rc = uv_accept(listener, &client->stream.io.stream);
-    if (rc != 0) {
-        client_close(client, "not accepted");
-        return rc;
-    }
+    *out = client;
+    return 0;
+}
+
+/* Returns 0, or UV_EACCES: then it is closed. */
+static int client_start(struct client *client)
+{
+    struct pool *pool = client->pool;
     if (!address_is_unix(&pool->options->listen)) {
         uv_tcp_nodelay(&client->stream.io.tcp, 1);
         uv_tcp_keepalive(&client->stream.io.tcp, 1, STREAM_TCP_KEEPALIVE);
@@ -631,6 +667,44 @@ int client_accept(struct pool *pool, uv_stream_t *listener)
     return 0;
 }
 
+int client_accept(struct pool *pool, uv_stream_t *listener)
+{
+    struct client *client;
+    int rc = client_make(pool, &client);
+    if (rc == 0) {
+        rc = uv_accept(listener, &client->stream.io.stream);
+        if (rc != 0) {
+            client_close(client, "not accepted");
+            return rc;
+        }
+        rc = client_start(client);
+    }
+    return rc;
+}
+
+int client_adopt(struct pool *pool, int fd)
+{
+    struct client *client;
+    int domain;
+    socklen_t len = sizeof(domain);
+    if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) != 0 ||
+        domain != pool->options->listen.sa.ss_family) {
+        return UV_EINVAL; /* the pool has listened elsewhere before */
+    }
+    int rc = client_make(pool, &client);
+    if (rc == 0) {
+        rc = address_is_unix(&pool->options->listen) ? uv_pipe_open(&client->stream.io.pipe, fd)
+                                                     : uv_tcp_open(&client->stream.io.tcp, fd);
+        if (rc != 0) {
+            client_close(client, "not to be opened");
+            return rc;
+        }
+        client->keep_conn = 1;
+        client_start(client); /* one that is not allowed any more is closed by it */
+    }
+    return rc;
+}
+
 /* Is there something to read that the loop has not come to? */
 static int client_has_input(const struct client *client)
 {
@@ -641,9 +715,10 @@ static int client_has_input(const struct client *client)
 
 void client_drain(struct client *client)
 {
+    int hands = client->pool->proxy->events.hand_over != NULL;
     if (client->request == NULL && !client->finishing && fcgi_reader_idle(&client->reader) &&
-        !client_has_input(client)) {
-        client_finish(client);
+        (hands || !client_has_input(client))) {
+        client_retire(client, 1);
     }
 }
 

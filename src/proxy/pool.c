@@ -20,6 +20,9 @@
 /* While draining: how long a request that has begun to arrive may take to. */
 #define POOL_EXPIRE_MS 5000
 
+/* How often it is tried again to hand idle connections on meanwhile. */
+#define POOL_DRAIN_MS 10
+
 static void pool_arm_queue_timer(struct pool *pool);
 
 unsigned pool_options_workers(const struct pool_options *options)
@@ -420,14 +423,21 @@ void pool_forget(struct pool *pool, struct request *request)
 
 /* --- the end ---------------------------------------------------------------------------------- */
 
+/* Again and again: connections that could not be handed on at once, and in the end those on which a
+ * request has begun to arrive and does not. */
 static void pool_on_expire(uv_timer_t *timer)
 {
     struct pool *pool = timer->data;
     struct client *client = NULL;
     struct client *next = NULL;
+    int expired = uv_now(pool->loop) - pool->drained_at >= POOL_EXPIRE_MS;
     DL_FOREACH_SAFE(pool->clients, client, next)
     {
-        client_expire(client);
+        if (expired) {
+            client_expire(client);
+        } else {
+            client_drain(client);
+        }
     }
 }
 
@@ -447,7 +457,8 @@ void pool_drain(struct pool *pool)
     pool_resume(pool);
     uv_unref((uv_handle_t *)&pool->queue_timer); /* what is left is not waiting for them */
     uv_unref((uv_handle_t *)&pool->defer_timer);
-    uv_timer_start(&pool->expire, pool_on_expire, POOL_EXPIRE_MS, 0);
+    pool->drained_at = uv_now(pool->loop);
+    uv_timer_start(&pool->expire, pool_on_expire, POOL_DRAIN_MS, POOL_DRAIN_MS);
     uv_unref((uv_handle_t *)&pool->expire);
 }
 

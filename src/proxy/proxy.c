@@ -4,6 +4,7 @@
 #include "deferd/server.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <utlist.h>
 
 int proxy_open(struct proxy *proxy, uv_loop_t *loop, struct pool_options *const *options,
@@ -31,6 +32,16 @@ int proxy_listen(struct proxy *proxy, unsigned i, const struct listener *listene
     struct pool *pool = &proxy->pools[i];
     pool->server = server_open(pool, listener, err, err_size);
     return pool->server != NULL ? 0 : -1;
+}
+
+struct pool *proxy_pool(const struct proxy *proxy, const char *name)
+{
+    for (unsigned i = 0; i < proxy->pool_count; i++) {
+        if (strcmp(proxy->pools[i].options->name, name) == 0) {
+            return &proxy->pools[i];
+        }
+    }
+    return NULL;
 }
 
 unsigned proxy_workers(const struct proxy *proxy)
