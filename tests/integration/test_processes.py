@@ -428,6 +428,32 @@ def test_reload_moves_the_log(workspace, peer):
         assert "works now" in pathlib.Path(first).read_text(encoding="utf-8")
 
 
+def open_in(pid):
+    """What is open in a process, without the numbers that differ from one to the next."""
+    return [re.sub(r"\[\d+\]", "", link) for link in proc.fds(pid)]
+
+
+def test_reloads_and_upgrades_leave_nothing_behind(start_master, peer, own_binary, workspace):
+    """No descriptor, no process, no file; a reload that fails neither."""
+    master = start_master(peer, binary=own_binary, pool={"upstream.keepalive": "no"},
+                          options={"control.readonly": workspace.path("readonly.sock")})
+    master.wait_for_only(master.reload())
+    before = open_in(master.pid), open_in(master.worker_pid), sorted(os.listdir(master.directory))
+    for _ in range(5):
+        master.wait_for_only(master.reload())
+        master.write_file("[global\n")
+        master.reload_fails()
+        master.write_file()
+    for _ in range(3):
+        replace(own_binary)
+        master.wait_for_only(master.upgrade())
+        master.wait_for_only(master.reload())
+    assert open_in(master.pid) == before[0]
+    assert open_in(master.worker_pid) == before[1]
+    assert sorted(os.listdir(master.directory)) == before[2]
+    assert_works(master, peer)
+
+
 # --- upgrade -------------------------------------------------------------------------------------
 
 
