@@ -46,6 +46,9 @@ $(BUILD)/%.o: %.c
 
 -include $(OBJ:.o=.d)
 
+# The status page is part of the program (.incbin).
+$(BUILD)/src/control/asset.o: src/control/status.html
+
 # --- tests ------------------------------------------------------------------------------------
 
 SANITIZE  := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
@@ -61,6 +64,7 @@ test: deps ## run all tests: units, PHP, integration, and once more under ASan a
 	$(MAKE) unit-valgrind
 	$(MAKE) php
 	$(MAKE) integration
+	$(MAKE) monitoring
 	$(MAKE) asan
 
 .PHONY: unit
@@ -89,6 +93,17 @@ php: ## run the PHP package's tests
 .PHONY: integration
 integration: all ## run the tests with real nginx and php-fpm
 	DEFERD_BIN=$(abspath $(BUILD)/deferd) $(PYTEST) tests/integration
+
+.PHONY: monitoring
+monitoring: PACKAGES += chromium python3-yaml
+monitoring: deps ## the status page in Chromium; metrics and rules with Prometheus's promtool
+	$(MAKE) all
+	PROMTOOL="$$(sh tests/promtool.sh $(abspath $(BUILD)/promtool))" \
+	    DEFERD_BIN=$(abspath $(BUILD)/deferd) $(PYTEST) -m monitoring tests/integration
+
+.PHONY: metrics-doc
+metrics-doc: all ## write docs/metrics.md from the list of metrics
+	$(BUILD)/deferd --print-metrics >docs/metrics.md
 
 .PHONY: asan
 asan: ## run units and integration tests under ASan and UBSan
@@ -157,7 +172,7 @@ DEB_SOURCE := ARCHITECTURE.md LICENSE Makefile README.md debian docs etc include
 PACKAGES := gcc libc6-dev make pkg-config libuv1-dev libjansson-dev libinih-dev libsystemd-dev uthash-dev \
             libfcgi-dev libfcgi-bin libcmocka-dev valgrind \
             nginx-light php-cli php-fpm php-xml php-mbstring php-slim php-pimple phpunit \
-            python3 python3-pytest curl wrk groff-base
+            python3 python3-pytest python3-prometheus-client curl wrk groff-base
 
 .PHONY: deps
 deps: ## install what is missing, with apt-get
@@ -188,7 +203,8 @@ install: all ## install under PREFIX (/usr/local), below DESTDIR; an existing co
 	install -d $(DESTDIR)$(UNITDIR)
 	sed 's|=/usr/sbin/deferd|=$(PREFIX)/sbin/deferd|' etc/deferd.service >$(DESTDIR)$(UNITDIR)/deferd.service
 	chmod 644 $(DESTDIR)$(UNITDIR)/deferd.service
-	install -D -m 644 -t $(DOC) README.md LICENSE docs/*.md
+	install -D -m 644 -t $(DOC) README.md LICENSE docs/*.md docs/status.png
+	install -D -m 644 -t $(DOC)/monitoring docs/monitoring/*
 	install -D -m 644 -t $(DOC)/examples etc/deferd.conf etc/deferd.socket
 	install -D -m 644 -t $(DOC)/examples/nginx nginx/*.conf
 

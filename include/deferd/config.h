@@ -28,6 +28,7 @@ struct global_options {
     uint64_t shutdown_timeout;  /* milliseconds, 0: as long as it takes; after QUIT and reload, */
     uint64_t terminate_timeout; /* and after TERM and INT */
     char pid[256];              /* a path, or empty */
+    struct address metrics_listen; /* its len is 0 if there is none */
     int daemonize;
     char user[64]; /* names; empty: stays who it is */
     char group[64];

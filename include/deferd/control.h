@@ -59,6 +59,7 @@ struct control {
     uv_timer_t turn;                  /* runs the next command */
     uv_timer_t poll;                  /* asks what waits for something whether it has happened */
     uv_timer_t reap;                  /* drops clients that are slow or silent */
+    int remembers; /* keeps phases that ended: somebody may ask */
     int draining;
 };
 

@@ -25,7 +25,9 @@ struct head {
     struct buf records;  /* after head_shed only what method and uri point at */
     struct slice method; /* in records, as are uri and class_name; the last of a name counts */
     struct slice uri;
-    struct slice class_name;  /* DEFERD_CLASS */
+    struct slice class_name; /* DEFERD_CLASS */
+    struct slice script;     /* SCRIPT_NAME, and QUERY_STRING: for deferd's own pages */
+    struct slice query;
     const char *stop;         /* borrowed until head_end; what DEFERD_STOP is to be, or NULL */
     long long content_length; /* HEAD_LENGTH_NONE, or HEAD_LENGTH_ODD if it is no number */
     uint8_t is_head;          /* HEAD */

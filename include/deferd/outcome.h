@@ -25,4 +25,7 @@ enum outcome { OUTCOMES(OUTCOME_ENUMERATOR) OUTCOME_COUNT };
 
 const char *outcome_name(enum outcome outcome);
 
+/* Is it one that somebody should look at? */
+int outcome_is_failure(enum outcome outcome);
+
 #endif

@@ -9,7 +9,9 @@
 #include "deferd/address.h"
 #include "deferd/client_list.h"
 #include "deferd/queue.h"
+#include "deferd/stats.h"
 #include "deferd/upstream.h"
+#include "deferd/window.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -49,6 +51,9 @@ struct pool_options {
     char slowlog[256];
     uint64_t slowlog_timeout; /* when a deferred phase is slow; 0: never */
     struct client_list allowed_clients;
+    char status_path[256]; /* SCRIPT_NAMEs that deferd answers itself; empty for none */
+    char ping_path[256];
+    char ping_response[256];
 };
 
 struct pool {
@@ -75,8 +80,11 @@ struct pool {
     unsigned retry_ms;          /* retry's delay, 0 when no backlog was full the last time */
     int paused;                 /* nothing is dispatched; requests wait */
     char forbidden[64];         /* the last address that listen.allowed_clients did not have */
+    int has_pages;              /* status_path or ping.path is set */
     int class_said;             /* a DEFERD_CLASS that is none was logged */
     int dispatching;            /* a dispatch is under way further up the stack */
+    struct stats_pool stats;
+    struct window window;
 };
 
 /* Worker slots at all its upstreams. */

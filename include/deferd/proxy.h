@@ -5,6 +5,7 @@
 #define DEFERD_PROXY_H
 
 #include "deferd/outcome.h"
+#include "deferd/page.h"
 #include "deferd/pool.h"
 
 #include <stdint.h>
@@ -21,6 +22,9 @@ struct proxy_events {
     void (*phase_began)(void *arg, struct request *request);
     /* A request is over; it is freed afterwards. */
     void (*request_ended)(void *arg, const struct request *request, enum outcome outcome);
+    /* The page that deferd itself answers this request with, a reference that the caller releases;
+     * NULL if it is for the application. Its params are complete. */
+    struct page *(*page)(void *arg, const struct request *request);
     void *arg;
 };
 
@@ -32,12 +36,13 @@ struct proxy {
     uint64_t last_request_id;
     uint64_t last_client_id;
     uint64_t client_count; /* connections of web servers */
-    uint64_t max_conns;    /* how many of them there may be; GET_VALUES tells it */
-    int draining;          /* no new connections; those that are idle close */
-    const char *stop_dir;  /* borrowed; where stop files are made, empty or NULL for none */
-    int know_workers;      /* take a pidfd of each deferred phase's worker */
-    int sharing;           /* with a worker that drains: no connection to php-fpm is kept */
-    uint8_t *scratch;      /* owned, PROXY_SCRATCH bytes */
+    struct page_budget page_budget;
+    uint64_t max_conns;   /* how many of them there may be; GET_VALUES tells it */
+    int draining;         /* no new connections; those that are idle close */
+    const char *stop_dir; /* borrowed; where stop files are made, empty or NULL for none */
+    int know_workers;     /* take a pidfd of each deferred phase's worker */
+    int sharing;          /* with a worker that drains: no connection to php-fpm is kept */
+    uint8_t *scratch;     /* owned, PROXY_SCRATCH bytes */
 };
 
 /* Makes a pool of each of these options, which stay the caller's. *proxy is zeroed but for

@@ -5,6 +5,8 @@
 #ifndef DEFERD_QUEUE_H
 #define DEFERD_QUEUE_H
 
+#include "deferd/stats.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -31,8 +33,10 @@ struct class_options {
 struct queue_class {
     const struct class_options *options; /* borrowed */
     struct request *waiting;             /* first come first; owned by nobody here */
+    unsigned length;                     /* requests in waiting */
     unsigned max_workers;
     unsigned busy; /* slots its requests hold; kept by the pool */
+    struct stats_class stats;
 };
 
 struct queue {

@@ -16,6 +16,7 @@
 
 struct client;
 struct conn;
+struct page;
 struct pool;
 struct queue_class;
 struct upstream;
@@ -27,6 +28,7 @@ enum request_state {
     REQUEST_RUNNING,    /* it holds a slot; the client waits for the response */
     REQUEST_HELD,       /* as DEFERRED, but too many are: its response's end is held back */
     REQUEST_DEFERRED,   /* it holds a slot; the client has its response */
+    REQUEST_ANSWERING,  /* deferd answers it itself: its page goes out as the client takes it */
     REQUEST_ENDED,      /* nothing is left but to free it */
 };
 
@@ -57,6 +59,7 @@ struct request {
     uint8_t marker_seen;
     uint8_t over;     /* the application's END_REQUEST came */
     uint8_t in_phase; /* it is in pool->phases */
+    uint8_t marked;   /* its phase began with the marker; kept for the pool's statistics */
     uint8_t placed;   /* it has one of the places of defer.max_workers */
     int status;       /* HTTP status of the response, 0 before there is one */
     struct cgi_head cgi;
@@ -74,6 +77,10 @@ struct request {
     uint64_t dispatched; /* when it got its slot, */
     uint64_t answered;   /* when the client got END_REQUEST, */
     uint64_t deferred;   /* and when its deferred phase began; 0 before */
+    uint64_t ended;      /* when all was over */
+
+    struct page *page; /* in REQUEST_ANSWERING: a reference, */
+    size_t page_at;    /* and how much of it has gone */
 };
 
 /* The way in; called by the client. */
@@ -84,6 +91,13 @@ struct request *request_open(struct pool *pool, struct client *client, uint16_t 
 /* The params are complete: the request is ready for the queue. Returns 0 or what head_end
  * returned, or UV_EIO without random bytes. */
 int request_params_end(struct request *request);
+
+/* Is it for one of deferd's own pages? Then it is answered here, at once, whatever the workers do,
+ * and may be gone; the result is not 0. */
+int request_answer(struct request *request);
+
+/* The client took what there was of the page: sends on. May free the request. */
+void request_send_page(struct request *request);
 
 /* May its body go upstream now? */
 int request_takes_body(const struct request *request);

@@ -47,6 +47,7 @@ unsigned sockets_of_config(const struct config *config, struct socket_spec *out)
 enum sockets_extra {
     SOCKETS_CONTROL,
     SOCKETS_READONLY,
+    SOCKETS_METRICS,
     SOCKETS_EXTRA_COUNT,
 };
 

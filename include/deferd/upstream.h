@@ -5,6 +5,7 @@
 #define DEFERD_UPSTREAM_H
 
 #include "deferd/address.h"
+#include "deferd/stats.h"
 
 #include <stdint.h>
 #include <uv.h>
@@ -43,6 +44,7 @@ struct upstream {
     uv_timer_t reap;     /* closes idle connections */
     uv_timer_t back;     /* when it may be tried again: for requests that wait meanwhile */
     uv_timer_t look;     /* looks again what was read */
+    struct stats_upstream stats;
 };
 
 /* Returns 0 or UV_E…. */

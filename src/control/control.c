@@ -427,6 +427,7 @@ int control_listen(struct control *control, unsigned i, const struct listener *l
         return -1;
     }
     uv_unref((uv_handle_t *)&socket->pipe);
+    control->remembers = 1;
     return 0;
 }
 
@@ -436,7 +437,7 @@ void control_request_ended(struct control *control, const struct request *reques
                            enum outcome outcome)
 {
     control->outcomes[outcome]++;
-    if (request->deferred == 0 || outcome == OUTCOME_ANSWERED) {
+    if (!control->remembers || request->deferred == 0 || outcome == OUTCOME_ANSWERED) {
         return;
     }
     struct phase *phase = phase_copy(request, 0, outcome);

@@ -396,14 +396,24 @@ static void config_finish_pool(struct config *config, const char *where, struct 
     config_finish_logs(config, where, pool);
 }
 
+static int config_same_address(const struct address *a, const struct address *b)
+{
+    return a->len != 0 && a->len == b->len && memcmp(&a->sa, &b->sa, a->len) == 0;
+}
+
 static void config_check_listen(struct config *config, const char *where)
 {
+    const struct address *metrics = &config->global.metrics_listen;
+    config_check_absolute(config, where, "global", "metrics.listen", metrics);
     for (unsigned i = 0; i < config->pool_count; i++) {
+        if (config_same_address(&config->pools[i]->listen, metrics)) {
+            config_error(config, "%s: [global] metrics.listen = %s: [%s] listens there already",
+                         where, metrics->text, config->pools[i]->name);
+        }
         for (unsigned j = 0; j < i; j++) {
             const struct address *a = &config->pools[i]->listen;
             const struct address *b = &config->pools[j]->listen;
-            if (a->len != 0 && strcmp(a->text, "unix:" CONFIG_STAND_IN) != 0 && a->len == b->len &&
-                memcmp(&a->sa, &b->sa, a->len) == 0) {
+            if (config_same_address(a, b) && strcmp(a->text, "unix:" CONFIG_STAND_IN) != 0) {
                 config_error(config, "%s: [%s] listen = %s: [%s] listens there already", where,
                              config->pools[i]->name, a->text, config->pools[j]->name);
             }

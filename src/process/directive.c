@@ -236,6 +236,17 @@ static int path_set(const struct directive *directive, void *field, const char *
     return text_set(directive, field, value, err, err_size);
 }
 
+/* What a web server calls a script. */
+static int uri_set(const struct directive *directive, void *field, const char *value, char *err,
+                   size_t err_size)
+{
+    if (value[0] != '\0' && value[0] != '/') {
+        snprintf(err, err_size, "allowed is a path that begins with /, such as /status");
+        return -1;
+    }
+    return text_set(directive, field, value, err, err_size);
+}
+
 static int errorlog_set(const struct directive *directive, void *field, const char *value,
                         char *err, size_t err_size)
 {
@@ -354,7 +365,10 @@ static void level_print(const struct directive *directive, const void *field, ch
 static int address_set(const struct directive *directive, void *field, const char *value, char *err,
                        size_t err_size)
 {
-    (void)directive;
+    if (value[0] == '\0' && directive->initial != NULL) {
+        *(struct address *)field = (struct address){0}; /* it need not be set */
+        return 0;
+    }
     return address_parse(field, value, err, err_size);
 }
 
@@ -373,6 +387,7 @@ static const struct directive_type type_share = {share_set, share_print, "N|N%"}
 static const struct directive_type type_bool = {bool_set, bool_print, "yes|no"};
 static const struct directive_type type_text = {text_set, text_print, "TEXT"};
 static const struct directive_type type_path = {path_set, text_print, "PATH"};
+static const struct directive_type type_uri = {uri_set, text_print, "PATH"};
 static const struct directive_type type_level = {level_set, level_print, "LEVEL"};
 static const struct directive_type type_address = {address_set, address_print, "ADDR"};
 static const struct directive_type type_errorlog = {errorlog_set, text_print, "PATH|syslog|stderr"};
@@ -413,6 +428,8 @@ const struct directive directives[] = {
      "the name in front of them"},
     {DIRECTIVE_GLOBAL, "syslog.socket", &type_path, GLOBAL(syslog_socket), 0, 108, "/dev/log",
      "where the syslog daemon listens"},
+    {DIRECTIVE_GLOBAL, "metrics.listen", &type_address, GLOBAL(metrics_listen), 0, 0, "",
+     "where Prometheus finds GET /metrics by plain HTTP; nowhere if empty"},
     {DIRECTIVE_GLOBAL, "rlimit_files", &type_number, GLOBAL(rlimit_files), 0, 1 << 30, "0",
      "limit of open files; 0 takes as many as are allowed"},
     {DIRECTIVE_GLOBAL, "shutdown_timeout", &type_time, GLOBAL(shutdown_timeout), 0, 30 * DAY, "0",
@@ -454,6 +471,12 @@ const struct directive directives[] = {
      "connections that may wait to be accepted; the kernel caps it at net.core.somaxconn"},
     {DIRECTIVE_POOL, "listen.allowed_clients", &type_clients, POOL(allowed_clients), 0, 0, "",
      "the machines that may connect over TCP, separated by commas; all if empty"},
+    {DIRECTIVE_POOL, "status_path", &type_uri, POOL(status_path), 0, 256, "",
+     "SCRIPT_NAME at which deferd itself shows its status; none if empty"},
+    {DIRECTIVE_POOL, "ping.path", &type_uri, POOL(ping_path), 0, 256, "",
+     "SCRIPT_NAME at which deferd itself answers a ping; none if empty"},
+    {DIRECTIVE_POOL, "ping.response", &type_text, POOL(ping_response), 0, 256, "pong",
+     "what it answers"},
     {DIRECTIVE_POOL, "max_params", &type_size, POOL(max_params), 1024, 64ULL << 20, "64K",
      "params a request may have before it is answered 431"},
     {DIRECTIVE_POOL, "upstream.max_workers", &type_number, POOL(max_workers), 1, WORKERS_MAX, NULL,

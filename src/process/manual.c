@@ -29,8 +29,6 @@ static const struct manual_scope manual_scopes[] = {
 
 #define MANUAL_SCOPES (sizeof(manual_scopes) / sizeof(manual_scopes[0]))
 
-#define MANUAL_SCOPES (sizeof(manual_scopes) / sizeof(manual_scopes[0]))
-
 /* What the sample says where a directive's default is nothing to look at; with a ; in front, an
  * example. */
 struct manual_example {
@@ -54,6 +52,8 @@ static const struct manual_example manual_examples[] = {
     {DIRECTIVE_POOL, "defer.timeout", ";defer.timeout = 10m"},
     {DIRECTIVE_UPSTREAM, "", "upstream = /run/php/php-fpm.sock"},
     {DIRECTIVE_UPSTREAM, "", ";upstream[second] = 127.0.0.1:9001"},
+    {DIRECTIVE_UPSTREAM, "fpm_pool",
+     ";upstream[third].fpm_pool = /etc/php/8.2/fpm/pool.d/www.conf"},
     {DIRECTIVE_UPSTREAM, "max_workers", ";upstream[second].max_workers = 8"},
     {DIRECTIVE_CLASS, "max_workers", ";class[reports].max_workers = 25%"},
     {DIRECTIVE_CLASS, "priority", ";class[reports].priority = 0"},
@@ -79,7 +79,8 @@ static void manual_allowed(const struct directive *directive, char *out, size_t 
     for (size_t i = 0; i < sizeof(begins) / sizeof(begins[0]); i++) {
         size_t len = strlen(begins[i]);
         if (strncmp(err, begins[i], len) == 0) {
-            snprintf(out, size, "%s", err + len);
+            /* Behind a semicolon it is about the value. */
+            snprintf(out, size, "%.*s", (int)strcspn(err + len, ";"), err + len);
         }
     }
 }

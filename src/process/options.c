@@ -8,6 +8,7 @@
 #include "deferd/fpmconf.h"
 #include "deferd/handover.h"
 #include "deferd/manual.h"
+#include "deferd/metrics.h"
 #include "deferd/sockets.h"
 
 #include <getopt.h>
@@ -38,6 +39,7 @@ enum options_long {
     OPTIONS_FPM_ROOT,
     OPTIONS_PRINT_MAN,
     OPTIONS_PRINT_SAMPLE,
+    OPTIONS_PRINT_METRICS,
     OPTIONS_DIRECTIVES,
 };
 
@@ -301,6 +303,7 @@ static void options_longs(struct option *out, char (*names)[64])
     out[n++] = (struct option){"fpm-root", required_argument, NULL, OPTIONS_FPM_ROOT};
     out[n++] = (struct option){"print-man", no_argument, NULL, OPTIONS_PRINT_MAN};
     out[n++] = (struct option){"print-sample", no_argument, NULL, OPTIONS_PRINT_SAMPLE};
+    out[n++] = (struct option){"print-metrics", no_argument, NULL, OPTIONS_PRINT_METRICS};
     for (unsigned i = 0; i < directive_count; i++) {
         if (options_is_flag(&directives[i])) {
             options_flag_name(&directives[i], names[i], sizeof(names[i]));
@@ -352,11 +355,14 @@ static enum options_result options_take(struct options_state *state, int option)
     case OPTIONS_FPM_ROOT: /* for tests */
         snprintf(options->fpm_root, sizeof(options->fpm_root), "%s", optarg);
         return OPTIONS_RUN;
-    case OPTIONS_PRINT_MAN: /* these two are for the Makefile */
+    case OPTIONS_PRINT_MAN: /* these three are for the Makefile */
         manual_print_directives(stdout);
         return OPTIONS_DONE;
     case OPTIONS_PRINT_SAMPLE:
         manual_print_sample(stdout);
+        return OPTIONS_DONE;
+    case OPTIONS_PRINT_METRICS:
+        metrics_document(stdout);
         return OPTIONS_DONE;
     default:
         break;

@@ -11,6 +11,10 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
+/* Of metrics.listen: those who may read them are the same as for the pools. */
+#define SOCKETS_METRICS_MODE    0660
+#define SOCKETS_METRICS_BACKLOG 128
+
 struct socket_entry *sockets_find(struct sockets *sockets, const struct address *address)
 {
     for (unsigned i = 0; i < sockets->count; i++) {
@@ -51,6 +55,11 @@ unsigned sockets_of_config(const struct config *config, struct socket_spec *out)
                     global->control_group);
     sockets_of_path(&out[count + SOCKETS_READONLY], global->readonly, global->readonly_mode,
                     global->readonly_group);
+    out[count + SOCKETS_METRICS] = (struct socket_spec){.owner = "",
+                                                        .group = "",
+                                                        .address = global->metrics_listen,
+                                                        .mode = SOCKETS_METRICS_MODE,
+                                                        .backlog = SOCKETS_METRICS_BACKLOG};
     return count + SOCKETS_EXTRA_COUNT;
 }
 

@@ -10,12 +10,14 @@
 #include "deferd/control.h"
 #include "deferd/errorlog.h"
 #include "deferd/fpm.h"
+#include "deferd/http.h"
 #include "deferd/log.h"
 #include "deferd/logs.h"
 #include "deferd/privileges.h"
 #include "deferd/proxy.h"
 #include "deferd/server.h"
 #include "deferd/sockets.h"
+#include "deferd/status.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -41,6 +43,8 @@ struct worker {
     struct options *options;
     struct proxy proxy;
     struct control control;
+    struct status status;
+    struct http *http;       /* metrics.listen; NULL without it */
     struct logs logs;        /* of requests */
     struct channel *channel; /* to the master; NULL without one */
     int signalled;           /* a signal has begun the drain, or came during it */
@@ -74,6 +78,9 @@ static void worker_drain(struct worker *worker, const char *why, uint64_t limit)
         uv_set_process_title("deferd: worker process is ending");
         control_drain(&worker->control);
         proxy_drain(&worker->proxy);
+        if (worker->http != NULL) {
+            http_stop(worker->http);
+        }
     }
     if (limit > 0) {
         uv_timer_start(&worker->cut, worker_on_cut, limit, 0);
@@ -125,8 +132,7 @@ static void worker_on_line(void *arg, char *line)
     }
 }
 
-/* --- what the proxy tells ----------------------------------------------------------------------
- */
+/* --- what the proxy tells --------------------------------------------------------------------- */
 
 static void worker_on_response_began(void *arg, struct request *request, const uint8_t *head,
                                      size_t len)
@@ -146,6 +152,13 @@ static void worker_on_request_ended(void *arg, const struct request *request, en
     struct worker *worker = arg;
     logs_request_ended(&worker->logs, request, outcome);
     control_request_ended(&worker->control, request, outcome);
+    status_request_ended(&worker->status, request, outcome);
+}
+
+static struct page *worker_on_page(void *arg, const struct request *request)
+{
+    struct worker *worker = arg;
+    return status_page(&worker->status, request);
 }
 
 /* What the proxy tells goes to all who want to know. */
@@ -155,6 +168,7 @@ static void worker_want_events(struct worker *worker)
         .response_began = worker_on_response_began,
         .phase_began = worker_on_phase_began,
         .request_ended = worker_on_request_ended,
+        .page = worker_on_page,
         .arg = worker,
     };
 }
@@ -350,6 +364,9 @@ static int worker_start(struct worker *worker, int under_master, struct listener
         worker->proxy.know_workers = config->global.control[0] != '\0';
         rc = proxy_open(&worker->proxy, &worker->loop, config->pools, config->pool_count);
     }
+    if (rc == 0) {
+        rc = status_open(&worker->status, &worker->proxy);
+    }
     if (rc != 0) {
         snprintf(err, err_size, "cannot start: %s", uv_strerror(rc));
         return -1;
@@ -357,6 +374,7 @@ static int worker_start(struct worker *worker, int under_master, struct listener
     return 0;
 }
 
+/* Listens on the sockets that sockets_of_config names. */
 static int worker_listen(struct worker *worker, const struct listener *listeners, char *err,
                          size_t err_size)
 {
@@ -369,14 +387,20 @@ static int worker_listen(struct worker *worker, const struct listener *listeners
         }
     }
     control_open(&worker->control, &worker->proxy, &events);
-    listeners += pools + SOCKETS_CONTROL;
+    listeners += pools;
     for (unsigned i = 0; i < CONTROL_SOCKETS; i++) {
-        if (listeners[i].fd >= 0 &&
-            control_listen(&worker->control, i, &listeners[i], rights[i], err, err_size) != 0) {
+        const struct listener *listener = &listeners[SOCKETS_CONTROL + i];
+        if (listener->fd >= 0 &&
+            control_listen(&worker->control, i, listener, rights[i], err, err_size) != 0) {
             return -1;
         }
     }
-    return 0;
+    if (listeners[SOCKETS_METRICS].fd < 0) {
+        return 0;
+    }
+    worker->http =
+        http_open(&worker->loop, &worker->status, &listeners[SOCKETS_METRICS], err, err_size);
+    return worker->http != NULL ? 0 : -1;
 }
 
 static void worker_say_ready(const struct worker *worker)
@@ -387,6 +411,9 @@ static void worker_say_ready(const struct worker *worker)
         log_line(LOG_NOTICE, "ready: pid %d, [%s] listening on %s, %u upstream(s), %u workers",
                  (int)getpid(), pool->options->name, server_address(pool->server),
                  pool->options->upstream_count, pool->workers);
+    }
+    if (worker->http != NULL) {
+        log_line(LOG_NOTICE, "metrics at http://%s/metrics", http_address(worker->http));
     }
     log_flush();
     if (worker->channel != NULL) {
@@ -411,10 +438,14 @@ static void worker_end(struct worker *worker)
     sigprocmask(SIG_BLOCK, &set, NULL);
     control_close(&worker->control);
     logs_close(&worker->logs);
+    if (worker->http != NULL) {
+        http_close(worker->http);
+    }
     uv_walk(&worker->loop, worker_close_handle, NULL);
     uv_run(&worker->loop, UV_RUN_DEFAULT);
     uv_loop_close(&worker->loop);
     control_free(&worker->control);
+    status_free(&worker->status);
     proxy_free(&worker->proxy);
     logs_free(&worker->logs);
     config_free(&worker->options->config);

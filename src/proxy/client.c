@@ -65,6 +65,7 @@ static void client_close(struct client *client, const char *why)
     client->request = NULL;
     DL_DELETE(client->pool->clients, client);
     client->pool->proxy->client_count--;
+    client->pool->stats.connections--;
     client_unwatch(client);
     if (client->linger != NULL) {
         uv_close((uv_handle_t *)client->linger, client_on_timer_closed);
@@ -222,8 +223,12 @@ static void client_on_drained(struct stream *stream, int status)
     }
     if (client->request != NULL && client->request->conn != NULL) {
         conn_resume(client->request->conn);
+    } else if (client->request != NULL && client->request->page != NULL) {
+        request_send_page(client->request);
     }
-    client_unblock(client, CLIENT_BLOCK_OUTPUT);
+    if (!client->closing && client->stream.pending == 0) {
+        client_unblock(client, CLIENT_BLOCK_OUTPUT);
+    }
 }
 
 /* --- records from the web server -------------------------------------------------------------- */
@@ -297,7 +302,7 @@ static void client_params_end(struct client *client, const struct fcgi_event *ev
     int rc = request_params_end(client->request);
     if (rc != 0) {
         client_params_failed(client, ev, rc);
-    } else {
+    } else if (!request_answer(client->request)) {
         pool_submit(client->pool, client->request);
     }
 }
@@ -607,6 +612,7 @@ int client_accept(struct pool *pool, uv_stream_t *listener)
     client->id = ++pool->proxy->last_client_id;
     DL_APPEND(pool->clients, client);
     pool->proxy->client_count++;
+    pool->stats.connections++;
     rc = uv_accept(listener, &client->stream.io.stream);
     if (rc != 0) {
         client_close(client, "not accepted");
@@ -620,6 +626,7 @@ int client_accept(struct pool *pool, uv_stream_t *listener)
         client_close(client, "its address is not allowed");
         return UV_EACCES;
     }
+    pool->stats.accepted++;
     client_update_reading(client);
     return 0;
 }

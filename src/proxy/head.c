@@ -71,6 +71,10 @@ static int head_read_params(struct head *head, const uint8_t *data, size_t len)
             head->class_name = (struct slice){param.value, param.value_len};
         } else if (params_is(&param, "CONTENT_LENGTH")) {
             head->content_length = head_parse_length(&param);
+        } else if (params_is(&param, "SCRIPT_NAME")) {
+            head->script = (struct slice){param.value, param.value_len};
+        } else if (params_is(&param, "QUERY_STRING")) {
+            head->query = (struct slice){param.value, param.value_len};
         }
         data += n;
         len -= n;
@@ -216,6 +220,8 @@ void head_shed(struct head *head)
     head->method = (struct slice){label.data, method_len};
     head->uri = (struct slice){label.data + method_len, uri_len};
     head->class_name = (struct slice){0};
+    head->script = (struct slice){0};
+    head->query = (struct slice){0};
     buf_free(&head->records);
     head->records = label;
     head->shed = 1;

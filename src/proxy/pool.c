@@ -49,6 +49,7 @@ int pool_open(struct pool *pool, struct proxy *proxy, const struct pool_options 
             return rc;
         }
     }
+    pool->has_pages = options->status_path[0] != '\0' || options->ping_path[0] != '\0';
     pool->workers = pool_options_workers(options);
     pool->places = share_of(&options->defer_max_workers, pool->workers);
     int rc = queue_open(&pool->queue, options->classes, options->class_count, pool->workers);
@@ -82,6 +83,10 @@ static void pool_take_slot(struct pool *pool, struct request *request, struct up
     upstream->busy++;
     request->class->busy++;
     pool->busy++;
+    if (pool->busy > pool->stats.busy_peak) {
+        pool->stats.busy_peak = pool->busy;
+    }
+    pool->stats.all_busy += pool->busy == pool->workers;
 }
 
 /* Is a less busy than b, in proportion to its workers? */
@@ -167,6 +172,7 @@ int pool_connect_failed(struct pool *pool, struct request *request, int error)
     pool_give_slot(pool, request);
     queue_push(&pool->queue, request, 1);
     if (error == UV_EAGAIN) {
+        upstream->stats.backlog_full++;
         pool->full |= 1ULL << upstream->index;
         pool_wait(pool, upstream, error);
     } else if (pool_is_own_shortage(error)) {
@@ -205,7 +211,10 @@ static int pool_dispatch_one(struct pool *pool, struct request *request)
     int rc = request_dispatch(request);
     if (rc != 0) {
         pool_connect_failed(pool, request, rc);
-    } else if (pool->full == 0) {
+        return 1;
+    }
+    upstream->stats.requests++;
+    if (pool->full == 0) {
         pool->retry_ms = 0;
     }
     return 1;
@@ -300,6 +309,7 @@ void pool_submit(struct pool *pool, struct request *request)
     struct queue_class *class = pool_class(pool, request);
     uint64_t id = request->id;
     request->class = class;
+    uint64_t submitted = request->submitted; /* it may be over before this function is */
     DL_APPEND(pool->requests, request);
     queue_push(&pool->queue, request, 0);
     pool_dispatch(pool);
@@ -311,6 +321,7 @@ void pool_submit(struct pool *pool, struct request *request)
                  (unsigned long long)id, pool->options->queue_max);
         request_refuse(request, 503, "All workers are busy.", 1, OUTCOME_QUEUE_FULL);
     }
+    stats_request_came(pool, submitted);
 }
 
 void pool_requeue(struct pool *pool, struct request *request)
@@ -351,6 +362,12 @@ void pool_begin_phase(struct pool *pool, struct request *request)
 {
     DL_APPEND2(pool->phases, request, phase_prev, phase_next);
     request->in_phase = 1;
+    pool->stats.phases++;
+    request->marked = request->marker_seen;
+    pool->stats.marked += request->marked;
+    if (pool->stats.marked > pool->stats.marked_peak) {
+        pool->stats.marked_peak = pool->stats.marked;
+    }
     if (pool->placed < pool->places) {
         pool->placed++;
         request->placed = 1;
@@ -369,6 +386,8 @@ void pool_unhold(struct pool *pool, struct request *request)
 static void pool_end_phase(struct pool *pool, struct request *request)
 {
     DL_DELETE2(pool->phases, request, phase_prev, phase_next);
+    pool->stats.phases--;
+    pool->stats.marked -= request->marked;
     if (!request->placed) {
         return;
     }

@@ -55,6 +55,7 @@ void queue_push(struct queue *queue, struct request *request, int again)
         DL_APPEND2(request->class->waiting, request, queue_prev, queue_next);
     }
     request->queued = 1;
+    request->class->length++;
     queue->waiting++;
 }
 
@@ -62,6 +63,7 @@ void queue_remove(struct queue *queue, struct request *request)
 {
     DL_DELETE2(request->class->waiting, request, queue_prev, queue_next);
     request->queued = 0;
+    request->class->length--;
     queue->waiting--;
 }
 

@@ -3,6 +3,7 @@
 #include "deferd/client.h"
 #include "deferd/conn.h"
 #include "deferd/log.h"
+#include "deferd/page.h"
 #include "deferd/pool.h"
 #include "deferd/proxy.h"
 #include "deferd/queue.h"
@@ -22,8 +23,13 @@
 #define REQUEST_TRIES_SAFE  1
 
 static const char *const request_state_names[] = {
-    [REQUEST_READING] = "reading", [REQUEST_QUEUED] = "queued", [REQUEST_CONNECTING] = "connecting",
-    [REQUEST_RUNNING] = "running", [REQUEST_HELD] = "held",     [REQUEST_DEFERRED] = "deferred",
+    [REQUEST_READING] = "reading",
+    [REQUEST_QUEUED] = "queued",
+    [REQUEST_CONNECTING] = "connecting",
+    [REQUEST_RUNNING] = "running",
+    [REQUEST_HELD] = "held",
+    [REQUEST_DEFERRED] = "deferred",
+    [REQUEST_ANSWERING] = "answering",
     [REQUEST_ENDED] = "ended",
 };
 
@@ -32,13 +38,15 @@ static const char *const request_state_names[] = {
 /* The states that may follow each state. */
 static const unsigned request_ways[] = {
     [REQUEST_READING] = REQUEST_TO(REQUEST_QUEUED) | REQUEST_TO(REQUEST_ENDED),
-    [REQUEST_QUEUED] = REQUEST_TO(REQUEST_CONNECTING) | REQUEST_TO(REQUEST_ENDED),
+    [REQUEST_QUEUED] =
+        REQUEST_TO(REQUEST_CONNECTING) | REQUEST_TO(REQUEST_ANSWERING) | REQUEST_TO(REQUEST_ENDED),
     [REQUEST_CONNECTING] =
         REQUEST_TO(REQUEST_RUNNING) | REQUEST_TO(REQUEST_QUEUED) | REQUEST_TO(REQUEST_ENDED),
     [REQUEST_RUNNING] = REQUEST_TO(REQUEST_QUEUED) | REQUEST_TO(REQUEST_HELD) |
                         REQUEST_TO(REQUEST_DEFERRED) | REQUEST_TO(REQUEST_ENDED),
     [REQUEST_HELD] = REQUEST_TO(REQUEST_DEFERRED) | REQUEST_TO(REQUEST_ENDED),
     [REQUEST_DEFERRED] = REQUEST_TO(REQUEST_ENDED),
+    [REQUEST_ANSWERING] = REQUEST_TO(REQUEST_ENDED),
     [REQUEST_ENDED] = 0,
 };
 
@@ -190,7 +198,7 @@ static void request_log(const struct request *request, enum outcome outcome)
     char deferred[24] = "-";
     char pid[24] = "-";
     const struct deferral *deferral = &request->deferral;
-    uint64_t now = uv_hrtime();
+    uint64_t now = request->ended;
     uint64_t answered = request->answered != 0 ? request->answered : now;
     uint64_t dispatched = request->dispatched != 0 ? request->dispatched : answered;
 
@@ -224,6 +232,8 @@ static void request_close(struct request *request, enum outcome outcome)
     const struct proxy_events *events = &pool->proxy->events;
 
     if (request->head.done || request->status != 0) {
+        request->ended = uv_hrtime();
+        stats_request_ended(pool, request, outcome);
         if (pool->options->access_log[0] == '\0') {
             request_log(request, outcome);
         }
@@ -246,6 +256,65 @@ static void request_close(struct request *request, enum outcome outcome)
     buf_free(&request->note);
     free(request);
     pool_dispatch(pool);
+}
+
+/* --- deferd's own pages ----------------------------------------------------------------------- */
+
+static void request_end_page(struct request *request)
+{
+    request_set_state(request, REQUEST_ENDED);
+    page_release(request->page);
+    head_free(&request->head);
+    free(request);
+}
+
+int request_answer(struct request *request)
+{
+    char head[PAGE_HEAD_MAX];
+    struct gather down;
+    struct pool *pool = request->pool;
+    const struct proxy_events *events = &pool->proxy->events;
+    if (!pool->has_pages || events->page == NULL) {
+        return 0;
+    }
+    request->page = events->page(events->arg, request);
+    if (request->page == NULL) {
+        return 0;
+    }
+    pool->stats.pages++;
+    request_set_state(request, REQUEST_ANSWERING);
+    request->page_at = request->head.is_head ? request->page->body.len : 0;
+    gather_init(&down, &request->client->stream);
+    size_t len = page_cgi_head(request->page, head, sizeof(head), request->head.is_head);
+    gather_record(&down, FCGI_STDOUT, request->fcgi_id, head, len);
+    if (client_flush(request->client, &down) == 0) {
+        request_send_page(request);
+    }
+    return 1;
+}
+
+void request_send_page(struct request *request)
+{
+    struct gather down;
+    struct client *client = request->client;
+    const struct buf *body = &request->page->body;
+    gather_init(&down, &client->stream);
+    while (request->page_at < body->len) {
+        size_t left = body->len - request->page_at;
+        size_t n = left < PAGE_PIECE ? left : PAGE_PIECE;
+        if (client->stream.pending > 0) {
+            return; /* the rest when the client has taken this */
+        }
+        gather_record(&down, FCGI_STDOUT, request->fcgi_id, body->data + request->page_at, n);
+        request->page_at += n;
+        if (client_flush(client, &down) != 0) {
+            return; /* the request is gone with its client */
+        }
+    }
+    gather_end_request(&down, request->fcgi_id, 0, FCGI_REQUEST_COMPLETE);
+    request->client = NULL;
+    client_request_ended(client, &down);
+    request_end_page(request);
 }
 
 void request_refuse(struct request *request, int status, const char *text, unsigned retry_after,
@@ -306,6 +375,7 @@ void request_connected(struct request *request)
 /* Goes back to the front of the queue, as if it had never been sent. */
 static void request_requeue(struct request *request)
 {
+    request->upstream->stats.resent++;
     conn_close(request->conn);
     request->conn = NULL;
     request->dispatched = 0;
@@ -342,7 +412,7 @@ void request_acknowledged(struct request *request)
 /* --- the deferred phase ----------------------------------------------------------------------- */
 
 /* The client gets the end of its response. */
-static void request_answer(struct request *request, struct gather *down)
+static void request_end_response(struct request *request, struct gather *down)
 {
     struct client *client = request->client;
     request->answered = uv_hrtime();
@@ -368,6 +438,10 @@ void request_cancel(struct request *request, const char *why)
 {
     log_line(LOG_DEBUG, "request %llu: cancelled, %s", (unsigned long long)request->id, why);
     request->client = NULL;
+    if (request->state == REQUEST_ANSWERING) {
+        request_end_page(request);
+        return;
+    }
     if (request->state == REQUEST_HELD) {
         pool_unhold(request->pool, request);
         request_set_state(request, REQUEST_DEFERRED);
@@ -395,7 +469,7 @@ static void request_begin_phase(struct request *request, struct gather *down)
         pool_unhold(request->pool, request); /* no memory to hold it back */
     }
     request_set_state(request, REQUEST_DEFERRED);
-    request_answer(request, down);
+    request_end_response(request, down);
     request_shed(request);
 }
 
@@ -411,7 +485,7 @@ void request_place(struct request *request)
     gather_init(&down, &request->client->stream);
     gather_bytes(&down, request->held.data, request->held.len);
     request_set_state(request, REQUEST_DEFERRED);
-    request_answer(request, &down);
+    request_end_response(request, &down);
     request_shed(request);
 }
 
@@ -505,7 +579,7 @@ void request_conn_end(struct request *request, uint32_t app_status, uint8_t prot
         response_end(request, down);
         gather_end_request(down, request->fcgi_id, app_status, protocol_status);
         if (!request->conn->behind) {
-            request_answer(request, down);
+            request_end_response(request, down);
             request_close(request, OUTCOME_ANSWERED);
             return;
         }

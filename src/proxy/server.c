@@ -90,6 +90,7 @@ static void server_on_connection(uv_stream_t *stream, int status)
     if (rc == 0) {
         return;
     }
+    server->pool->stats.refused++;
     if (status == 0 && rc == UV_EACCES) {
         count = server_say(server, &server->forbidden);
         if (count > 0) {

@@ -44,6 +44,7 @@ static void upstream_on_back(uv_timer_t *timer)
 
 void upstream_failed(struct upstream *upstream, int error)
 {
+    upstream->stats.failures++;
     if (!upstream_is_up(upstream)) {
         return; /* tried in spite of it, for there was no other */
     }

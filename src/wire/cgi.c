@@ -69,6 +69,16 @@ int cgi_head_status(const struct cgi_head *head)
 const char *cgi_reason(int status)
 {
     switch (status) {
+    case 200:
+        return "OK";
+    case 400:
+        return "Bad Request";
+    case 404:
+        return "Not Found";
+    case 405:
+        return "Method Not Allowed";
+    case 408:
+        return "Request Timeout";
     case 431:
         return "Request Header Fields Too Large";
     case 502:

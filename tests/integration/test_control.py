@@ -2,9 +2,9 @@
 
 import contextlib
 import os
-import pathlib
 import re
 import shutil
+import signal
 import socket
 import stat
 import subprocess
@@ -13,7 +13,7 @@ import time
 
 import pytest
 from harness import (
-    Background, CommandFailed, Control, FcgiClient, control, fcgi, wait_until,
+    Background, CommandFailed, Control, DeadlinePassed, FcgiClient, control, fcgi, wait_until,
 )
 from harness.client import encode_request, request_params
 from harness.daemon import sanitized
@@ -531,19 +531,21 @@ def test_fpm_reload_that_cannot_be_lets_requests_go_on(start_master, peer, conne
 
 def test_fpm_reload_holds_all_pools_of_the_same_php_fpm(start_master, start_fpm, workspace):
     pid_file = workspace.path("fpm.pid")
-    fpm = start_fpm(workers=2, options={"pid": pid_file})
+    fpm = start_fpm(workers=4, options={"pid": pid_file})
     pool = {"upstream": fpm.address, "upstream.max_workers": 2}
     master = start_master(fpm, pool={"upstream.fpm_pid": pid_file}, pools={
         "same": {**pool, "listen": workspace.path("same.sock"), "upstream.fpm_pid": pid_file},
         "other": {**pool, "listen": workspace.path("other.sock")},
     })
     call(master, "pause other")
-    fpm.signal(19)  # STOP: it does not come back by itself
+    fpm.signal(signal.SIGSTOP)  # it does not come back by itself
     reloading = Background(call, master, "fpm-reload same")
     paused = wait_until(lambda: (found := {pool["name"]: pool["paused"]
                                            for pool in call(master, "pools")})["www"] and found)
     assert paused == {"www": True, "same": True, "other": True}
-    fpm.signal(18)
+    with pytest.raises(DeadlinePassed):  # its old workers would answer: they do not count
+        reloading.result(0.3)
+    fpm.signal(signal.SIGCONT)
     assert reloading.result() == {}
     assert [pool["paused"] for pool in call(master, "pools")] == [False, False, True]
     assert sum("Reloading" in line or "reloading" in line for line in fpm.lines) >= 1

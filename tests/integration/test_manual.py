@@ -55,7 +55,8 @@ def test_the_sample_is_in_order(workspace, change):
     if change == "without comments":
         text = re.sub(r"^;.*\n", "", text, flags=re.M)
     elif change == "with all directives":
-        text = re.sub(r"^;(?=\S+ =)", "", text, flags=re.M)
+        # All but fpm_pool: the file it names would have to be there.
+        text = re.sub(r"^;(?=\S+ =)(?!.*fpm_pool)", "", text, flags=re.M)
     file = workspace.write("sample.conf", text)
     result = run(find_binary(), "-t", "-c", file)
     assert (result.returncode, result.stderr) == (0, "deferd: the configuration is in order\n")
