@@ -357,6 +357,9 @@ def test_listen_where_control_listens_is_refused(workspace, config, directive):
     config["global"][directive] = config["www"]["listen"]
     [line] = errors_of(workspace, text_of(config))
     assert f"[www] listen = unix:{config['www']['listen']}: {directive} listens there" in line
+    config["global"][directive] = config["global"]["metrics.listen"] = workspace.path("other.sock")
+    [line] = errors_of(workspace, text_of(config))
+    assert f"[global] metrics.listen = unix:{workspace.path('other.sock')}: {directive}" in line
 
 
 def test_control_sockets_are_two(workspace, config):

@@ -650,6 +650,56 @@ def test_listen_owner_and_mode(start_master, peer):
     assert stat.S_IMODE(found.st_mode) == 0o640
 
 
+def rights_of(path):
+    found = os.stat(path)
+    return pwd.getpwuid(found.st_uid).pw_name, stat.S_IMODE(found.st_mode)
+
+
+@needs_root
+def test_reload_changes_the_rights_of_a_socket_that_stays(start_master, peer, own_binary):
+    me = pwd.getpwuid(os.geteuid()).pw_name
+    master = start_master(peer, binary=own_binary, pool={"listen.mode": "0640"})
+    inode = os.stat(master.address.path).st_ino
+    assert rights_of(master.address.path) == (me, 0o640)
+    master.pools["www"].update({"listen.owner": "nobody", "listen.mode": "0602"})
+    master.options["control.mode"] = "0666"
+    master.reload()
+    wait_until(lambda: rights_of(master.address.path) == ("nobody", 0o602))
+    assert rights_of(master.control) == (me, 0o666)
+    replace(own_binary)
+    master.pools["www"]["listen.owner"] = None
+    master.write_file()
+    master.upgrade()
+    wait_until(lambda: rights_of(master.address.path) == (me, 0o602))
+    master.pools["www"]["listen.mode"] = "0600"
+    master.reload()
+    wait_until(lambda: rights_of(master.address.path) == (me, 0o600))
+    assert os.stat(master.address.path).st_ino == inode
+    assert_works(master, peer)
+
+
+def test_rights_of_a_file_that_took_the_sockets_place_stay(start_master, peer, workspace):
+    master = start_master(peer, pool={"listen.mode": "0640"})
+    other = workspace.write("other", "")
+    os.chmod(other, 0o604)
+    os.unlink(master.address.path)
+    os.symlink(other, master.address.path)
+    master.pools["www"]["listen.mode"] = "0666"
+    master.options["control.mode"] = "0600"
+    master.reload()
+    wait_until(lambda: stat.S_IMODE(os.stat(master.control).st_mode) == 0o600)
+    assert stat.S_IMODE(os.stat(other).st_mode) == 0o604
+
+
+def test_reload_that_fails_changes_no_rights(start_master, peer):
+    master = start_master(peer, pool={"listen.mode": "0640"})
+    master.pools["www"]["listen.mode"] = "0666"
+    master.pools["other"] = {**master.pools["www"], "listen": "/no/such/directory/a.sock"}
+    master.write_file()
+    master.reload_fails()
+    assert stat.S_IMODE(os.stat(master.address.path).st_mode) == 0o640
+
+
 # --- systemd -------------------------------------------------------------------------------------
 
 ACTIVATE = """\
