@@ -589,6 +589,22 @@ def test_interrupt_from_a_terminal_is_one_signal(master, peer):
     assert master.wait() == 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR2], ids=["HUP", "USR2"])
+def test_masters_signals_end_no_worker(master, peer, number):
+    """As pkill sends them, or a terminal that closes: to all processes of the name or group."""
+    with FcgiClient(master.address) as client:
+        client.send_request(uri="/long")
+        connection = peer.accept_request()
+        old = master.worker_pid
+        before = len(master.lines)
+        os.kill(old, number)
+        master.signal(number)
+        master.wait_for_worker(old)
+        connection.answer(b"done\n")
+        assert client.read_response().body == b"done\n"
+    master.wait_for_line(rf"worker {old} ended with status 0", after=before)
+
+
 def test_worker_without_its_master_ends_in_order(master, peer):
     with FcgiClient(master.address) as client:
         client.send_request()
