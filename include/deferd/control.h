@@ -39,6 +39,7 @@ struct control_socket {
     uv_pipe_t pipe;
     struct listener listener;
     unsigned rights; /* enum control_rights */
+    unsigned client_count;
     int open;
 };
 
@@ -48,7 +49,6 @@ struct control {
     struct control_events events;
     struct control_socket sockets[CONTROL_SOCKETS];
     struct control_client *clients;
-    unsigned client_count;
     struct control_client *asking; /* who waits for the master's answer; NULL: nobody, or gone */
     int asked;                     /* the master was asked and has not answered */
     struct fpm_reload *fpm;        /* owned; the fpm-reload that is under way, or NULL */

@@ -23,6 +23,9 @@ int fpm_reload_poll(struct control *control);
 /* The master has signalled php-fpm; why: NULL if it went well. */
 void fpm_reload_signalled(struct control *control, const char *why);
 
+/* Somebody pauses this pool meanwhile: it stays so when the other pools go on. */
+void fpm_reload_leave_paused(struct control *control, const struct pool *pool);
+
 /* The client is gone. A reload that is under way goes on to its end. */
 void fpm_reload_forget(struct control *control, const struct control_client *client);
 

@@ -19,11 +19,21 @@
 #define SOCKETS_HANDOFF_WRITE 6
 #define SOCKETS_FIRST_FD      7
 
+/* Who may connect to a unix socket. */
+struct socket_rights {
+    uid_t uid; /* -1: who starts deferd */
+    gid_t gid;
+    mode_t mode;
+};
+
 struct socket_entry {
     struct listener listener;
-    struct address asked; /* as the configuration has it: the port may be 0 */
-    int wanted;           /* by the configuration that is being applied */
-    int made;             /* for that configuration: it goes again if that fails */
+    struct address asked;        /* as the configuration has it: the port may be 0 */
+    struct socket_rights rights; /* as it has them */
+    struct socket_rights coming; /* and as the one that is being applied does */
+    int known;                   /* rights are; not of what another process has made */
+    int wanted;                  /* by the configuration that is being applied */
+    int made;                    /* for that configuration: it goes again if that fails */
 };
 
 struct sockets {
@@ -72,7 +82,8 @@ int sockets_want(struct sockets *sockets, const struct socket_spec *spec, char *
 /* Closes those that were made since sockets_begin; the others stay, as before it. */
 void sockets_undo(struct sockets *sockets);
 
-/* Closes those that are not wanted, and removes their files. */
+/* Closes those that are not wanted, and removes their files; those that stay get the rights that
+ * are wanted now. */
 void sockets_commit(struct sockets *sockets);
 
 /* The one that listens at this address, or NULL. */

@@ -363,6 +363,7 @@ static enum command_status command_pause(struct command_call *call)
         return COMMAND_FAILED;
     }
     pool_pause(pool);
+    fpm_reload_leave_paused(call->control, pool);
     log_line(LOG_NOTICE, "[%s] is paused: requests wait", pool->options->name);
     return command_done(call, json_object());
 }

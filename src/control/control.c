@@ -20,11 +20,12 @@
 #include <unistd.h>
 #include <utlist.h>
 
-#define CONTROL_CLIENTS_MAX 32
-#define CONTROL_LINE_MAX    1024
-#define CONTROL_QUIET       4
-#define CONTROL_POLL_MS     20
-#define CONTROL_REAP_MS     1000
+#define CONTROL_CLIENTS_MAX 32 /* of a socket: who may only look must not lock out who may change  \
+                                */
+#define CONTROL_LINE_MAX 1024
+#define CONTROL_QUIET    4
+#define CONTROL_POLL_MS  20
+#define CONTROL_REAP_MS  1000
 
 /* How long a client may take to read a part of its answer, and may say nothing. */
 #define CONTROL_SLOW_MS   10000
@@ -33,9 +34,9 @@
 struct control_client {
     uv_pipe_t pipe;
     uv_write_t write;
-    struct control *control; /* borrowed */
+    struct control *control;       /* borrowed */
+    struct control_socket *socket; /* where it has come in */
     struct control_client *prev, *next;
-    unsigned rights;
     char input[CONTROL_LINE_MAX];
     size_t have;
     size_t left;        /* of the answer, when it was looked at last */
@@ -66,7 +67,7 @@ static void control_close_client(struct control_client *client)
         return;
     }
     DL_DELETE(control->clients, client);
-    control->client_count--;
+    client->socket->client_count--;
     if (control->asking == client) {
         control->asking = NULL;
     }
@@ -196,6 +197,9 @@ static void control_refuse(struct control_client *client, const char *why)
 {
     client->last = 1;
     client->have = 0;
+    if (client->control->asking == client) {
+        client->control->asking = NULL; /* it has its answer; the master's may still come */
+    }
     control_answer(client, NULL, why);
 }
 
@@ -205,7 +209,7 @@ static void control_run(struct control_client *client, char *line)
 {
     struct command_call call = {.control = client->control, .client = client};
     client->waiting = 1;
-    switch (command_run(&call, line, client->rights)) {
+    switch (command_run(&call, line, client->socket->rights)) {
     case COMMAND_DONE:
         control_answer(client, call.result, "no memory");
         break;
@@ -370,10 +374,10 @@ static void control_on_connection(uv_stream_t *stream, int status)
     uv_pipe_init(control->loop, &client->pipe, 0);
     client->pipe.data = client;
     client->control = control;
-    client->rights = listener->rights;
+    client->socket = listener;
     client->active_at = uv_now(control->loop);
     DL_APPEND(control->clients, client);
-    control->client_count++;
+    listener->client_count++;
     if (uv_accept(stream, (uv_stream_t *)&client->pipe) != 0) {
         control_close_client(client);
         return;
@@ -383,9 +387,9 @@ static void control_on_connection(uv_stream_t *stream, int status)
         uv_timer_start(&control->reap, control_on_reap, CONTROL_REAP_MS, CONTROL_REAP_MS);
         uv_unref((uv_handle_t *)&control->reap);
     }
-    if (control->client_count > 2 * CONTROL_CLIENTS_MAX) {
+    if (listener->client_count > 2 * CONTROL_CLIENTS_MAX) {
         control_close_client(client); /* not even a word for them: each holds a descriptor */
-    } else if (control->client_count > CONTROL_CLIENTS_MAX) {
+    } else if (listener->client_count > CONTROL_CLIENTS_MAX) {
         control_refuse(client, "too many clients of the control socket; try again");
     } else {
         control_update_reading(client);

@@ -32,6 +32,7 @@ struct fpm_reload {
     enum fpm_reload_state state;
     struct control_client *client; /* borrowed; NULL when it is gone */
     struct pool *pools[FPM_RELOAD_POOLS_MAX];
+    unsigned char stays[FPM_RELOAD_POOLS_MAX]; /* paused, for somebody else has paused it */
     unsigned count;
     unsigned current; /* the pool whose php-fpm is being signalled */
     int reload;       /* not just a drain */
@@ -45,7 +46,9 @@ static void fpm_reload_end(struct control *control, const char *why)
     control->fpm = NULL;
     if (op->reload) {
         for (unsigned i = 0; i < op->count; i++) {
-            pool_resume(op->pools[i]);
+            if (!op->stays[i]) {
+                pool_resume(op->pools[i]);
+            }
         }
         log_line(why == NULL ? LOG_NOTICE : LOG_ERROR, "fpm-reload: %s",
                  why == NULL ? "php-fpm answers; requests go on" : why);
@@ -102,6 +105,7 @@ int fpm_reload_begin(struct control *control, struct control_client *client, str
         return -1;
     }
     for (unsigned i = 0; i < op->count; i++) {
+        op->stays[i] = op->pools[i]->paused != 0;
         pool_pause(op->pools[i]);
     }
     control->fpm = op;
@@ -254,6 +258,14 @@ int fpm_reload_poll(struct control *control)
         break;
     }
     return control->fpm != NULL;
+}
+
+void fpm_reload_leave_paused(struct control *control, const struct pool *pool)
+{
+    struct fpm_reload *op = control->fpm;
+    for (unsigned i = 0; op != NULL && i < op->count; i++) {
+        op->stays[i] |= op->pools[i] == pool;
+    }
 }
 
 void fpm_reload_forget(struct control *control, const struct control_client *client)

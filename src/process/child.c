@@ -100,6 +100,22 @@ struct child *child_adopt(uv_loop_t *loop, pid_t pid, int fd, child_line_cb on_l
 
 /* --- starting one ----------------------------------------------------------------------------- */
 
+/* The master's handlers would write into the master's loop. What is for the master alone must not
+ * end a worker when it is sent to all of them, as by pkill, or by a terminal that closes. */
+static void child_reset_signals(void)
+{
+    static const int masters[] = {SIGHUP, SIGINT, SIGUSR1, SIGUSR2};
+    sigset_t none;
+    for (int number = 1; number < NSIG; number++) {
+        signal(number, SIG_DFL);
+    }
+    for (size_t i = 0; i < sizeof(masters) / sizeof(masters[0]); i++) {
+        signal(masters[i], SIG_IGN); /* so it stays over exec; the worker wants the third one */
+    }
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
 /* In the child: puts the descriptors where the worker looks for them, and becomes it. */
 static _Noreturn void child_exec(const char *binary, const int *own,
                                  const struct listener *listeners, unsigned count)
@@ -108,7 +124,6 @@ static _Noreturn void child_exec(const char *binary, const int *own,
     static char *const argv[] = {"deferd: worker process is starting", "--worker", NULL};
     int fds[CHILD_OWN + SOCKETS_LIST_MAX];
     unsigned all = CHILD_OWN + count;
-    sigset_t none;
 
     memcpy(fds, own, CHILD_OWN * sizeof(*own));
     for (unsigned i = 0; i < count; i++) {
@@ -125,12 +140,7 @@ static _Noreturn void child_exec(const char *binary, const int *own,
             close(SOCKETS_CHANNEL + (int)i);
         }
     }
-    /* The master's handlers would write into the master's loop. */
-    for (int number = 1; number < NSIG; number++) {
-        signal(number, SIG_DFL);
-    }
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
+    child_reset_signals();
     execv(binary, argv);
     dprintf(SOCKETS_CHANNEL, "failed %s: %s\n", binary, strerror(errno));
     _exit(EXIT_FAILURE);

@@ -435,15 +435,67 @@ static void config_check_listen(struct config *config, const char *where)
     }
 }
 
+/* In the background standard error is /dev/null: nobody would ever learn what goes wrong. */
+static void config_check_daemon(struct config *config, const char *where)
+{
+    const struct global_options *global = &config->global;
+    if (global->daemonize &&
+        (global->error_log[0] == '\0' || strcmp(global->error_log, "stderr") == 0)) {
+        config_error(config,
+                     "%s: [global] error_log is missing: with daemonize = yes, allowed is a file, "
+                     "or syslog",
+                     where);
+    }
+}
+
+/* Which directive has control listen at this address; NULL if none does. */
+static const char *config_control_at(const struct global_options *global,
+                                     const struct address *address)
+{
+    const char *path = ((const struct sockaddr_un *)&address->sa)->sun_path;
+    if (address->len == 0 || !address_is_unix(address)) {
+        return NULL;
+    }
+    return strcmp(path, global->control) == 0    ? "control"
+           : strcmp(path, global->readonly) == 0 ? "control.readonly"
+                                                 : NULL;
+}
+
+/* One socket cannot be two: who connects would have the rights of the one or the other by chance.
+ */
+static void config_check_control(struct config *config, const char *where)
+{
+    const struct global_options *global = &config->global;
+    const char *there = config_control_at(global, &global->metrics_listen);
+    if (there != NULL) {
+        config_error(config, "%s: [global] metrics.listen = %s: %s listens there already", where,
+                     global->metrics_listen.text, there);
+    }
+    if (global->control[0] != '\0' && strcmp(global->control, global->readonly) == 0) {
+        config_error(config, "%s: [global] control.readonly = %s: control listens there already",
+                     where, global->readonly);
+    }
+    for (unsigned i = 0; i < config->pool_count; i++) {
+        const struct address *listen = &config->pools[i]->listen;
+        there = config_control_at(global, listen);
+        if (there != NULL) {
+            config_error(config, "%s: [%s] listen = %s: %s listens there already", where,
+                         config->pools[i]->name, listen->text, there);
+        }
+    }
+}
+
 int config_finish(struct config *config, const char *where)
 {
     if (config->pool_count == 0) {
         config_error(config, "%s: there is no pool", where);
     }
+    config_check_daemon(config, where);
     for (unsigned i = 0; i < config->pool_count; i++) {
         config_finish_pool(config, where, config->pools[i]);
     }
     config_check_listen(config, where);
+    config_check_control(config, where);
     return config->errors.len == 0 ? 0 : -1;
 }
 

@@ -439,7 +439,7 @@ const struct directive directives[] = {
      "10s", "the same after TERM or INT"},
     {DIRECTIVE_GLOBAL, "pid", &type_path, GLOBAL(pid), 0, 256, "", "file for the master's pid"},
     {DIRECTIVE_GLOBAL, "daemonize", &type_bool, GLOBAL(daemonize), 0, 0, "no",
-     "go into the background once all is ready"},
+     "go into the background once all is ready; needs an error_log, a file or syslog"},
     {DIRECTIVE_GLOBAL, "user", &type_user, GLOBAL(user), 0, 64, "",
      "user the worker runs as, if the master is root"},
     {DIRECTIVE_GLOBAL, "group", &type_group, GLOBAL(group), 0, 64, "",

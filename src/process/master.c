@@ -426,6 +426,7 @@ static void master_end(struct master *master, uint64_t limit, const char *why)
     sd_notify(0, "STOPPING=1\nSTATUS=Ending");
     master->ending = 1;
     uv_timer_stop(&master->respawn);
+    sockets_close(&master->sockets); /* nobody would ever take who connects now */
     DL_FOREACH(master->children, child)
     {
         child_tell(child, "drain %llu", (unsigned long long)limit);

@@ -3,11 +3,13 @@
 #include "deferd/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
@@ -92,48 +94,90 @@ static int sockets_is_number(const char *name)
     return name[strspn(name, "0123456789")] == '\0';
 }
 
-/* Names or numbers. Returns 0 or -1; the id stays -1 for an empty one. */
-static int sockets_owner(const struct socket_spec *spec, uid_t *uid, gid_t *gid, char *err,
-                         size_t err_size)
+/* Names or numbers. Returns 0 or -1; an id stays -1 for an empty one. */
+static int sockets_rights(const struct socket_spec *spec, struct socket_rights *out, char *err,
+                          size_t err_size)
 {
-    *uid = (uid_t)-1;
-    *gid = (gid_t)-1;
+    *out = (struct socket_rights){(uid_t)-1, (gid_t)-1, spec->mode};
     if (spec->owner[0] != '\0' && sockets_is_number(spec->owner)) {
-        *uid = (uid_t)strtoul(spec->owner, NULL, 10);
+        out->uid = (uid_t)strtoul(spec->owner, NULL, 10);
     } else if (spec->owner[0] != '\0') {
         const struct passwd *user = getpwnam(spec->owner);
         if (user == NULL) {
             snprintf(err, err_size, "%s: there is no user %s", spec->address.text, spec->owner);
             return -1;
         }
-        *uid = user->pw_uid;
+        out->uid = user->pw_uid;
     }
     if (spec->group[0] != '\0' && sockets_is_number(spec->group)) {
-        *gid = (gid_t)strtoul(spec->group, NULL, 10);
+        out->gid = (gid_t)strtoul(spec->group, NULL, 10);
     } else if (spec->group[0] != '\0') {
         const struct group *group = getgrnam(spec->group);
         if (group == NULL) {
             snprintf(err, err_size, "%s: there is no group %s", spec->address.text, spec->group);
             return -1;
         }
-        *gid = group->gr_gid;
+        out->gid = group->gr_gid;
     }
     return 0;
+}
+
+/* By a descriptor, so that nobody can put another file there between the look and the change.
+ * Never, not even in between, may somebody connect whom neither the old rights nor the new ones
+ * let. Returns 0, or -1 with errno; a path that is not ours any more is left alone. */
+static int sockets_change_rights(const struct listener *listener, const struct socket_rights *to)
+{
+    char self[32];
+    struct stat st;
+    const char *path = ((const struct sockaddr_un *)&listener->address.sa)->sun_path;
+    int fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &st) != 0 || st.st_dev != listener->dev || st.st_ino != listener->ino) {
+        close(fd);
+        return 0;
+    }
+    snprintf(self, sizeof(self), "/proc/self/fd/%d", fd);
+    uid_t uid = to->uid != (uid_t)-1 ? to->uid : geteuid();
+    gid_t gid = to->gid != (gid_t)-1 ? to->gid : getegid();
+    int rc = chmod(self, st.st_mode & to->mode);
+    if (rc == 0) {
+        rc = fchownat(fd, "", uid, gid, AT_EMPTY_PATH);
+    }
+    if (rc == 0) {
+        rc = chmod(self, to->mode);
+    }
+    int error = errno;
+    close(fd);
+    errno = error;
+    return rc;
+}
+
+/* A socket that stays gets the rights that it is to have now. */
+static void sockets_apply_rights(struct socket_entry *entry)
+{
+    const struct socket_rights *is = &entry->rights;
+    const struct socket_rights *to = &entry->coming;
+    int changed = is->uid != to->uid || is->gid != to->gid || is->mode != to->mode;
+    if (entry->known && changed && address_is_unix(&entry->asked) &&
+        sockets_change_rights(&entry->listener, to) != 0) {
+        log_line(LOG_ERROR, "%s: its mode, owner or group cannot be changed: %s", entry->asked.text,
+                 strerror(errno));
+    }
+    entry->rights = *to;
+    entry->known = 1;
 }
 
 int sockets_make(struct listener *listener, const struct socket_spec *spec, char *err,
                  size_t err_size)
 {
-    uid_t uid;
-    gid_t gid;
-    if (sockets_owner(spec, &uid, &gid, err, err_size) != 0 ||
+    struct socket_rights rights;
+    if (sockets_rights(spec, &rights, err, err_size) != 0 ||
         address_bind(listener, &spec->address, spec->mode, err, err_size) != 0) {
         return -1;
     }
     const char *path = ((const struct sockaddr_un *)&spec->address.sa)->sun_path;
     int rc = 0;
-    if (address_is_unix(&spec->address) && (uid != (uid_t)-1 || gid != (gid_t)-1)) {
-        rc = chown(path, uid, gid);
+    if (address_is_unix(&spec->address) && (rights.uid != (uid_t)-1 || rights.gid != (gid_t)-1)) {
+        rc = chown(path, rights.uid, rights.gid);
     }
     if (rc == 0) {
         rc = listen(listener->fd, (int)spec->backlog);
@@ -149,16 +193,26 @@ int sockets_make(struct listener *listener, const struct socket_spec *spec, char
 int sockets_want(struct sockets *sockets, const struct socket_spec *spec, char *err,
                  size_t err_size)
 {
+    struct socket_rights rights;
     struct socket_entry *entry = sockets_find(sockets, &spec->address);
+    if (sockets_rights(spec, &rights, err, err_size) != 0) {
+        return -1;
+    }
     if (entry != NULL) {
         entry->wanted = 1;
+        entry->coming = rights;
         return 0;
     }
     if (sockets->count == SOCKETS_MAX) {
         snprintf(err, err_size, "cannot listen on %s: too many sockets", spec->address.text);
         return -1;
     }
-    struct socket_entry made = {.asked = spec->address, .wanted = 1, .made = 1};
+    struct socket_entry made = {.asked = spec->address,
+                                .rights = rights,
+                                .coming = rights,
+                                .known = 1,
+                                .wanted = 1,
+                                .made = 1};
     if (sockets_make(&made.listener, spec, err, err_size) != 0) {
         return -1;
     }
@@ -192,6 +246,7 @@ void sockets_commit(struct sockets *sockets)
             sockets_drop(sockets, i);
         } else {
             sockets->entries[i].made = 0;
+            sockets_apply_rights(&sockets->entries[i]);
         }
     }
 }

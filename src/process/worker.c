@@ -272,9 +272,7 @@ static int worker_watch_signals(struct worker *worker, int under_master)
         uv_signal_t *handle = &worker->signals[i];
         handle->data = worker;
         uv_signal_init(&worker->loop, handle);
-        if (under_master && worker_signals[i] == SIGINT) {
-            signal(SIGINT, SIG_IGN); /* a terminal sends it to all; the master says what to do */
-        } else {
+        if (!under_master || worker_signals[i] != SIGINT) { /* the master has had it ignored */
             rc = uv_signal_start(handle, worker_on_signal, worker_signals[i]);
         }
         uv_unref((uv_handle_t *)handle);

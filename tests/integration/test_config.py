@@ -362,6 +362,31 @@ def test_sockets_of_two_kinds_at_one_address_are_refused(workspace, config, one)
     assert f"[global] {one}" in line and f"[global] {other}" in line
 
 
+@pytest.mark.parametrize("directive", ["control", "control.readonly"])
+def test_listen_where_control_listens_is_refused(workspace, config, directive):
+    config["global"][directive] = config["www"]["listen"]
+    [line] = errors_of(workspace, text_of(config))
+    assert f"[www] listen = unix:{config['www']['listen']}: {directive} listens there" in line
+    config["global"][directive] = config["global"]["metrics.listen"] = workspace.path("other.sock")
+    [line] = errors_of(workspace, text_of(config))
+    assert f"[global] metrics.listen = unix:{workspace.path('other.sock')}: {directive}" in line
+
+
+def test_control_sockets_are_two(workspace, config):
+    """Or whoever may only look could change things, half of the time."""
+    path = workspace.path("control.sock")
+    config["global"].update({"control": path, "control.readonly": path})
+    [line] = errors_of(workspace, text_of(config))
+    assert f"[global] control.readonly = {path}: control listens there already" in line
+
+
+@pytest.mark.parametrize("to", [None, "", "stderr"])
+def test_background_needs_a_log(workspace, config, to):
+    config["global"].update({"daemonize": "yes", **({} if to is None else {"error_log": to})})
+    [line] = errors_of(workspace, text_of(config))
+    assert "[global] error_log is missing: with daemonize = yes, allowed is a file" in line
+
+
 def test_upstream_with_workers_but_no_address_is_refused(workspace, config):
     config["www"]["upstream[b].max_workers"] = "3"
     assert any("upstream[b] = ADDR is missing" in line

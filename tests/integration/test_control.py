@@ -551,6 +551,25 @@ def test_fpm_reload_holds_all_pools_of_the_same_php_fpm(start_master, start_fpm,
     assert sum("Reloading" in line or "reloading" in line for line in fpm.lines) >= 1
 
 
+def test_fpm_reload_leaves_pools_paused_that_somebody_has_paused(start_master, start_fpm,
+                                                                 workspace):
+    pid_file = workspace.path("fpm.pid")
+    fpm = start_fpm(workers=2, options={"pid": pid_file})
+    pool = {"upstream": fpm.address, "upstream.max_workers": 2, "upstream.fpm_pid": pid_file}
+    master = start_master(fpm, pool={"upstream.fpm_pid": pid_file}, pools={
+        name: {**pool, "listen": workspace.path(f"{name}.sock")} for name in ("before", "after")
+    })
+    call(master, "pause before")
+    fpm.signal(19)  # STOP: it does not come back by itself
+    reloading = Background(call, master, "fpm-reload")
+    wait_until(lambda: call(master, "pools")[0]["paused"])
+    call(master, "pause after")
+    fpm.signal(18)
+    assert reloading.result() == {}
+    assert [pool["paused"] for pool in call(master, "pools")] == [False, True, True]
+    assert call(master, "resume before") == {}
+
+
 # --- the process ---------------------------------------------------------------------------------
 
 
@@ -739,6 +758,17 @@ def test_too_many_clients_are_told(master):
     finally:
         for client in clients:
             client.close()
+
+
+def test_who_may_only_look_locks_nobody_out(start_master, peer, workspace):
+    path = workspace.path("readonly.sock")
+    master = start_master(peer, options={"control.readonly": path})
+    with contextlib.ExitStack() as stack:
+        for _ in range(32):
+            assert stack.enter_context(Control(path)).call("status")
+        with Control(path) as late:
+            assert "too many clients" in late.read()["error"]
+        assert call(master, "pause www") == {}
 
 
 def _served(master):

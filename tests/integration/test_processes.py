@@ -502,6 +502,32 @@ def test_reload_moves_the_log(workspace, peer):
         assert "works now" in pathlib.Path(first).read_text(encoding="utf-8")
 
 
+def open_in(pid):
+    """What is open in a process, without the numbers that differ from one to the next."""
+    return [re.sub(r"\[\d+\]", "", link) for link in proc.fds(pid)]
+
+
+def test_reloads_and_upgrades_leave_nothing_behind(start_master, peer, own_binary, workspace):
+    """No descriptor, no process, no file; a reload that fails neither."""
+    master = start_master(peer, binary=own_binary, pool={"upstream.keepalive": "no"},
+                          options={"control.readonly": workspace.path("readonly.sock")})
+    master.wait_for_only(master.reload())
+    before = open_in(master.pid), open_in(master.worker_pid), sorted(os.listdir(master.directory))
+    for _ in range(5):
+        master.wait_for_only(master.reload())
+        master.write_file("[global\n")
+        master.reload_fails()
+        master.write_file()
+    for _ in range(3):
+        replace(own_binary)
+        master.wait_for_only(master.upgrade())
+        master.wait_for_only(master.reload())
+    assert open_in(master.pid) == before[0]
+    assert open_in(master.worker_pid) == before[1]
+    assert sorted(os.listdir(master.directory)) == before[2]
+    assert_works(master, peer)
+
+
 # --- upgrade -------------------------------------------------------------------------------------
 
 
@@ -637,6 +663,22 @@ def test_interrupt_from_a_terminal_is_one_signal(master, peer):
     assert master.wait() == 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR2], ids=["HUP", "USR2"])
+def test_masters_signals_end_no_worker(master, peer, number):
+    """As pkill sends them, or a terminal that closes: to all processes of the name or group."""
+    with FcgiClient(master.address) as client:
+        client.send_request(uri="/long")
+        connection = peer.accept_request()
+        old = master.worker_pid
+        before = len(master.lines)
+        os.kill(old, number)
+        master.signal(number)
+        master.wait_for_worker(old)
+        connection.answer(b"done\n")
+        assert client.read_response().body == b"done\n"
+    master.wait_for_line(rf"worker {old} ended with status 0", after=before)
+
+
 def test_worker_without_its_master_ends_in_order(master, peer):
     with FcgiClient(master.address) as client:
         client.send_request()
@@ -696,6 +738,56 @@ def test_listen_owner_and_mode(start_master, peer):
     found = os.stat(master.address.path)
     assert found.st_uid == pwd.getpwnam("nobody").pw_uid
     assert stat.S_IMODE(found.st_mode) == 0o640
+
+
+def rights_of(path):
+    found = os.stat(path)
+    return pwd.getpwuid(found.st_uid).pw_name, stat.S_IMODE(found.st_mode)
+
+
+@needs_root
+def test_reload_changes_the_rights_of_a_socket_that_stays(start_master, peer, own_binary):
+    me = pwd.getpwuid(os.geteuid()).pw_name
+    master = start_master(peer, binary=own_binary, pool={"listen.mode": "0640"})
+    inode = os.stat(master.address.path).st_ino
+    assert rights_of(master.address.path) == (me, 0o640)
+    master.pools["www"].update({"listen.owner": "nobody", "listen.mode": "0602"})
+    master.options["control.mode"] = "0666"
+    master.reload()
+    wait_until(lambda: rights_of(master.address.path) == ("nobody", 0o602))
+    assert rights_of(master.control) == (me, 0o666)
+    replace(own_binary)
+    master.pools["www"]["listen.owner"] = None
+    master.write_file()
+    master.upgrade()
+    wait_until(lambda: rights_of(master.address.path) == (me, 0o602))
+    master.pools["www"]["listen.mode"] = "0600"
+    master.reload()
+    wait_until(lambda: rights_of(master.address.path) == (me, 0o600))
+    assert os.stat(master.address.path).st_ino == inode
+    assert_works(master, peer)
+
+
+def test_rights_of_a_file_that_took_the_sockets_place_stay(start_master, peer, workspace):
+    master = start_master(peer, pool={"listen.mode": "0640"})
+    other = workspace.write("other", "")
+    os.chmod(other, 0o604)
+    os.unlink(master.address.path)
+    os.symlink(other, master.address.path)
+    master.pools["www"]["listen.mode"] = "0666"
+    master.options["control.mode"] = "0600"
+    master.reload()
+    wait_until(lambda: stat.S_IMODE(os.stat(master.control).st_mode) == 0o600)
+    assert stat.S_IMODE(os.stat(other).st_mode) == 0o604
+
+
+def test_reload_that_fails_changes_no_rights(start_master, peer):
+    master = start_master(peer, pool={"listen.mode": "0640"})
+    master.pools["www"]["listen.mode"] = "0666"
+    master.pools["other"] = {**master.pools["www"], "listen": "/no/such/directory/a.sock"}
+    master.write_file()
+    master.reload_fails()
+    assert stat.S_IMODE(os.stat(master.address.path).st_mode) == 0o640
 
 
 # --- systemd -------------------------------------------------------------------------------------
