@@ -282,6 +282,10 @@ void request_refuse(struct request *request, int status, const char *text, unsig
     request->status = status;
     request->answered = uv_hrtime();
     request->client = NULL;
+    if (request->queued) {
+        /* Its client may send the next request at once, which dispatches: not this one any more. */
+        queue_remove(&request->pool->queue, request);
+    }
     client_request_ended(client, &down);
     request_close(request, outcome);
 }

@@ -1,5 +1,7 @@
 """Who waits, how many may, for how long; and what becomes of those who leave."""
 
+import os
+import signal
 import time
 
 import pytest
@@ -253,6 +255,43 @@ def test_time_is_up_while_the_backlog_is_full(start_deferd, start_peer, connect)
     connect(peer)
     response = connect(deferd).request(uri="/late")
     assert_503(deferd, response, "/late", "queue_timeout")
+
+
+def late_at_a_full_backlog(deferd, connect, peer):
+    """Two requests behind each other; the first one's time is up just as the backlog has room.
+
+    Returns the response to the first one. deferd is stopped meanwhile, so that it finds both at
+    once; what it finds first is that the time is up, unless it was about to try again just then.
+    """
+    filler = connect(peer)
+    client = connect(deferd)
+    for uri in ("/late", "/next"):
+        client.send_request("POST", uri, b"body", keep=True)
+    time.sleep(0.4)  # of 420 ms; since some 380 ms it tries again every 64 ms
+    os.kill(deferd.pid, signal.SIGSTOP)
+    time.sleep(0.03)
+    peer.accept().close()
+    filler.close()
+    os.kill(deferd.pid, signal.SIGCONT)
+    connection = peer.accept_request()
+    if connection.request.uri == "/late":
+        connection.answer()
+        connection = peer.accept_request()
+    assert (connection.request.uri, connection.request.stdin) == ("/next", b"body")
+    connection.answer(b"next")
+    response = client.read_response()
+    assert client.read_response().body == b"next"
+    return response
+
+
+def test_time_is_up_when_a_worker_and_the_next_request_are_there(start_deferd, start_peer, connect):
+    """Its worker goes to the request behind it, not to the one that was just answered."""
+    peer = start_peer(backlog=0)
+    deferd = start_deferd(peer, max_workers=4, arguments=["--queue-timeout", "420ms"])
+    for _ in range(10):
+        if late_at_a_full_backlog(deferd, connect, peer).status == 503:
+            return
+    pytest.fail("its time was never up first")
 
 
 def test_time_goes_on_for_a_request_that_came_back(start_deferd, connect, peer):
