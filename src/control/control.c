@@ -20,8 +20,9 @@
 #include <unistd.h>
 #include <utlist.h>
 
-#define CONTROL_CLIENTS_MAX 32 /* of a socket: who may only look must not lock out who may change  \
-                                */
+#define CONTROL_CLIENTS_MAX                                                                        \
+    32 /* of a socket: who may only look must not lock out who may change                          \
+        */
 #define CONTROL_LINE_MAX 1024
 #define CONTROL_QUIET    4
 #define CONTROL_POLL_MS  20
