@@ -410,7 +410,8 @@ static void config_socket_name(const struct config *config, unsigned i, char *ou
     }
 }
 
-/* No two may listen at one address: they would be one socket. */
+/* One socket cannot be two: who connects would have the rights of the one or the other by chance.
+ */
 static void config_check_listen(struct config *config, const char *where)
 {
     struct socket_spec specs[SOCKETS_LIST_MAX];
@@ -448,43 +449,6 @@ static void config_check_daemon(struct config *config, const char *where)
     }
 }
 
-/* Which directive has control listen at this address; NULL if none does. */
-static const char *config_control_at(const struct global_options *global,
-                                     const struct address *address)
-{
-    const char *path = ((const struct sockaddr_un *)&address->sa)->sun_path;
-    if (address->len == 0 || !address_is_unix(address)) {
-        return NULL;
-    }
-    return strcmp(path, global->control) == 0    ? "control"
-           : strcmp(path, global->readonly) == 0 ? "control.readonly"
-                                                 : NULL;
-}
-
-/* One socket cannot be two: who connects would have the rights of the one or the other by chance.
- */
-static void config_check_control(struct config *config, const char *where)
-{
-    const struct global_options *global = &config->global;
-    const char *there = config_control_at(global, &global->metrics_listen);
-    if (there != NULL) {
-        config_error(config, "%s: [global] metrics.listen = %s: %s listens there already", where,
-                     global->metrics_listen.text, there);
-    }
-    if (global->control[0] != '\0' && strcmp(global->control, global->readonly) == 0) {
-        config_error(config, "%s: [global] control.readonly = %s: control listens there already",
-                     where, global->readonly);
-    }
-    for (unsigned i = 0; i < config->pool_count; i++) {
-        const struct address *listen = &config->pools[i]->listen;
-        there = config_control_at(global, listen);
-        if (there != NULL) {
-            config_error(config, "%s: [%s] listen = %s: %s listens there already", where,
-                         config->pools[i]->name, listen->text, there);
-        }
-    }
-}
-
 int config_finish(struct config *config, const char *where)
 {
     if (config->pool_count == 0) {
@@ -495,7 +459,6 @@ int config_finish(struct config *config, const char *where)
         config_finish_pool(config, where, config->pools[i]);
     }
     config_check_listen(config, where);
-    config_check_control(config, where);
     return config->errors.len == 0 ? 0 : -1;
 }
 

@@ -1,6 +1,7 @@
 """The configuration: every directive, files and what is wrong in them, overrides, -T."""
 
 import functools
+import itertools
 import os
 import re
 import signal
@@ -351,33 +352,16 @@ def test_same_listen_twice_is_refused(workspace, config, other):
     assert "[shop] listen = " in line and "the address of [www] listen" in line
 
 
-@pytest.mark.parametrize("one", ["control", "control.readonly", "metrics.listen"])
-def test_sockets_of_two_kinds_at_one_address_are_refused(workspace, config, one):
-    config["global"][one] = config["www"]["listen"]
-    line, = errors_of(workspace, text_of(config))
-    assert f"[global] {one} = " in line and "the address of [www] listen" in line
-    other = "control" if one != "control" else "metrics.listen"
-    config["global"] |= {name: workspace.path("one.sock") for name in (one, other)}
-    line, = errors_of(workspace, text_of(config))
-    assert f"[global] {one}" in line and f"[global] {other}" in line
-
-
-@pytest.mark.parametrize("directive", ["control", "control.readonly"])
-def test_listen_where_control_listens_is_refused(workspace, config, directive):
-    config["global"][directive] = config["www"]["listen"]
-    [line] = errors_of(workspace, text_of(config))
-    assert f"[www] listen = unix:{config['www']['listen']}: {directive} listens there" in line
-    config["global"][directive] = config["global"]["metrics.listen"] = workspace.path("other.sock")
-    [line] = errors_of(workspace, text_of(config))
-    assert f"[global] metrics.listen = unix:{workspace.path('other.sock')}: {directive}" in line
-
-
-def test_control_sockets_are_two(workspace, config):
+@pytest.mark.parametrize(("one", "other"), itertools.combinations(
+    ["listen", "control", "control.readonly", "metrics.listen"], 2))
+def test_sockets_of_two_kinds_at_one_address_are_refused(workspace, config, one, other):
     """Or whoever may only look could change things, half of the time."""
-    path = workspace.path("control.sock")
-    config["global"].update({"control": path, "control.readonly": path})
-    [line] = errors_of(workspace, text_of(config))
-    assert f"[global] control.readonly = {path}: control listens there already" in line
+    path = workspace.path("both.sock")
+    for name in (one, other):
+        config["www" if name == "listen" else "global"][name] = path
+    line, = errors_of(workspace, text_of(config))
+    there = f"[www] {one}" if one == "listen" else f"[global] {one}"
+    assert f"[global] {other} = unix:{path}: that is the address of {there} already" in line
 
 
 @pytest.mark.parametrize("to", [None, "", "stderr"])
