@@ -95,6 +95,13 @@ static int daemon_open_pid(const char *path, int *locked)
     }
 }
 
+void daemon_remove_pid(const char *path, int fd)
+{
+    if (daemon_is_file(fd, path)) {
+        unlink(path);
+    }
+}
+
 int daemon_lock_pid(const char *path, int fd, char *err, size_t err_size)
 {
     char text[32] = "";

@@ -513,6 +513,7 @@ static void master_fill_handover(struct master *master, struct handover *out)
 {
     const struct child *child = NULL;
     *out = (struct handover){.sockets = &master->sockets, .pid_fd = master->pid_fd};
+    snprintf(out->pid_path, sizeof(out->pid_path), "%s", master->pid_path);
     DL_FOREACH(master->children, child)
     {
         if (out->child_count < HANDOVER_CHILDREN_MAX) {
@@ -577,6 +578,9 @@ static void master_read_handover(struct master *master)
     handover.sockets = &master->sockets;
     handover_read(&handover);
     master->pid_fd = handover.pid_fd;
+    if (handover.pid_fd >= 0) {
+        memcpy(master->pid_path, handover.pid_path, sizeof(master->pid_path));
+    }
     for (unsigned i = 0; i < handover.child_count; i++) {
         struct child *child = child_adopt(&master->loop, handover.children[i].pid,
                                           handover.children[i].fd, master_on_line);
@@ -686,9 +690,11 @@ static int master_prepare(struct master *master, char *err, size_t err_size)
     } else {
         sockets_take_systemd(&master->sockets);
     }
-    snprintf(master->pid_path, sizeof(master->pid_path), "%s", global->pid);
-    if (global->pid[0] != '\0') {
-        master->pid_fd = daemon_lock_pid(global->pid, master->pid_fd, err, err_size);
+    if (master->pid_fd < 0) { /* or the one that the file said before is the one that counts */
+        snprintf(master->pid_path, sizeof(master->pid_path), "%s", global->pid);
+    }
+    if (master->pid_path[0] != '\0') {
+        master->pid_fd = daemon_lock_pid(master->pid_path, master->pid_fd, err, err_size);
         if (master->pid_fd < 0) {
             return -1;
         }
@@ -716,7 +722,7 @@ static void master_close_handle(uv_handle_t *handle, void *arg)
 static void master_close(struct master *master)
 {
     if (master->pid_fd >= 0) {
-        unlink(master->pid_path);
+        daemon_remove_pid(master->pid_path, master->pid_fd);
     }
     sockets_close(&master->sockets);
     if (master->loop.data != NULL) {

@@ -481,6 +481,20 @@ def test_upgrade_keeps_the_process_and_serves(start_master, peer, own_binary):
     assert not os.path.exists(master.address.path)
 
 
+def test_pid_file_stays_where_it_is_until_the_end(start_master, peer, own_binary, workspace):
+    """And the file of somebody else that the configuration names meanwhile stays his."""
+    master = start_master(peer, binary=own_binary)
+    first = master.options["pid"]
+    master.options["pid"] = workspace.write("other.pid", "1\n")
+    master.wait_for_only(master.reload())
+    replace(own_binary)
+    master.wait_for_only(master.upgrade())
+    assert pathlib.Path(first).read_text(encoding="utf-8") == f"{master.pid}\n"
+    assert master.quit() == 0
+    assert not os.path.exists(first)
+    assert workspace.lines("other.pid") == ["1"]
+
+
 def test_upgrade_waits_for_the_old_worker(start_master, peer, own_binary):
     master = start_master(peer, binary=own_binary)
     with FcgiClient(master.address) as client:
