@@ -36,6 +36,11 @@
 /* A worker that lived shorter counts as one that keeps dying. */
 #define MASTER_STABLE_MS 10000
 
+/* How much longer than it may take a worker has to end: it cuts what runs by itself, unless it
+ * hangs.
+ */
+#define MASTER_HUNG_MS 3000
+
 /* How soon to try again to write what a slow reader of the log did not take. */
 #define MASTER_RELOG_MS 50
 
@@ -55,6 +60,7 @@ struct master {
     uv_timer_t next;     /* begins what again says */
     uv_timer_t become;   /* executes the new binary */
     uv_timer_t watchdog; /* systemd's */
+    uv_timer_t hung;     /* bounds the end */
     uv_timer_t relog;    /* while some of the log could not be written */
     struct options *options;
     struct config config;  /* what is in effect */
@@ -412,6 +418,15 @@ static void master_kill_all(struct master *master)
     }
 }
 
+static void master_on_hung(uv_timer_t *timer)
+{
+    struct master *master = timer->data;
+    log_line(LOG_ALERT, "a worker hangs: it has not ended in time; it is killed");
+    master->status = EXIT_FAILURE;
+    master_kill_all(master);
+}
+
+/* limit: milliseconds, 0 for none. */
 static void master_end(struct master *master, uint64_t limit, const char *why)
 {
     struct child *child = NULL;
@@ -429,6 +444,9 @@ static void master_end(struct master *master, uint64_t limit, const char *why)
     DL_FOREACH(master->children, child)
     {
         child_tell(child, "drain %llu", (unsigned long long)limit);
+    }
+    if (limit > 0) {
+        uv_timer_start(&master->hung, master_on_hung, limit + MASTER_HUNG_MS, 0);
     }
 }
 
@@ -630,8 +648,8 @@ static int master_open_loop(struct master *master)
     int rc = uv_loop_init(&master->loop);
     uint64_t watchdog_us;
     master->loop.data = master; /* it is open */
-    uv_timer_t *timers[] = {&master->start,  &master->respawn,  &master->next,
-                            &master->become, &master->watchdog, &master->relog};
+    uv_timer_t *timers[] = {&master->start,    &master->respawn, &master->next, &master->become,
+                            &master->watchdog, &master->hung,    &master->relog};
     for (size_t i = 0; rc == 0 && i < sizeof(timers) / sizeof(timers[0]); i++) {
         timers[i]->data = master;
         rc = uv_timer_init(&master->loop, timers[i]);

@@ -591,6 +591,16 @@ def test_second_signal_ends_it_at_once(start_master, peer, second):
         assert not proc.alive(worker)
 
 
+def test_worker_that_hangs_does_not_hold_the_end(start_master, peer):
+    master = start_master(peer, options={"terminate_timeout": "10ms"})
+    master.expect_end()
+    os.kill(master.worker_pid, signal.SIGSTOP)
+    master.signal(signal.SIGTERM)
+    assert master.wait(10.0) == 1
+    assert master.has_line("a worker hangs")
+    assert not os.path.exists(master.pid_file)
+
+
 def test_interrupt_from_a_terminal_is_one_signal(master, peer):
     """It reaches all processes at once, the worker too."""
     with FcgiClient(master.address) as client:
