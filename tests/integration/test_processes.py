@@ -162,6 +162,20 @@ def test_daemon_is_detached(daemon):
         assert os.readlink(f"/proc/{daemon.pid}/fd/{fd}") == "/dev/null"
 
 
+def test_daemon_keeps_nothing_of_who_started_it(daemon, peer):
+    """Or a script that waits for the end of its pipe, or for its lock, waits for good."""
+    reader, writer = os.pipe()
+    daemon.master.write_file()
+    result = run("-c", daemon.master.file, pass_fds=(writer,))
+    os.close(writer)
+    assert result.returncode == 0, result.stderr
+    daemon.pid = int(pathlib.Path(daemon.master.pid_file).read_text(encoding="utf-8"))
+    os.set_blocking(reader, False)
+    assert os.read(reader, 1) == b"", "the end, and not that there is nothing yet"
+    os.close(reader)
+    assert_works(daemon.master, peer)
+
+
 def test_daemon_reloads_a_file_that_was_given_relative(daemon):
     directory, name = os.path.split(daemon.master.file)
     assert daemon.start(name, cwd=directory).returncode == 0
