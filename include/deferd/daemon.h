@@ -18,4 +18,7 @@ void daemon_ready(const char *why);
  * is locked already, or -1. Returns the descriptor, or -1 with a sentence in err. */
 int daemon_lock_pid(const char *path, int fd, char *err, size_t err_size);
 
+/* Removes it, if this path is still that file's. */
+void daemon_remove_pid(const char *path, int fd);
+
 #endif

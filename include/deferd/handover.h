@@ -26,6 +26,7 @@ struct handover {
     } children[HANDOVER_CHILDREN_MAX];
     unsigned child_count;
     int pid_fd; /* of the pid file, -1 without one */
+    char pid_path[256];
 };
 
 /* Puts it into the environment, and keeps the descriptors open over exec. Returns 0, or -1 without

@@ -382,8 +382,9 @@ static const struct {
 };
 
 /* Parts of names whose values are in no log. */
-static const char *const item_secrets[] = {"AUTHORIZATION", "COOKIE", "TOKEN",   "PASSW",
-                                           "AUTH_PW",       "SECRET", "API_KEY", "APIKEY"};
+static const char *const item_secrets[] = {
+    "AUTHORIZATION", "COOKIE",     "TOKEN",       "PASS",   "AUTH_PW", "AUTH_DIGEST",
+    "CREDENTIAL",    "ACCESS_KEY", "PRIVATE_KEY", "SECRET", "API_KEY", "APIKEY"};
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 

@@ -1,5 +1,7 @@
 #include "deferd/daemon.h"
 
+#include "deferd/log.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -7,6 +9,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 /* The writing end of the pipe to the process that waits. */
@@ -27,6 +30,22 @@ static void daemon_wait(int fd)
     }
     fprintf(stderr, "deferd: %s", have > 0 ? why : "ended before it was ready; see its log\n");
     _exit(EXIT_FAILURE);
+}
+
+/* Whoever started this may wait for the end of a pipe or a lock that it has inherited; systemd's
+ * sockets are meant for it. */
+static void daemon_close_inherited(int keep)
+{
+    int passed = sd_listen_fds(0);
+    unsigned first = SD_LISTEN_FDS_START + (unsigned)(passed > 0 ? passed : 0);
+    log_close(); /* its descriptor is one of them */
+    if ((unsigned)keep >= first) {
+        if ((unsigned)keep > first) {
+            close_range(first, (unsigned)keep - 1, 0);
+        }
+        first = (unsigned)keep + 1;
+    }
+    close_range(first, ~0U, 0);
 }
 
 int daemon_start(char *err, size_t err_size)
@@ -59,6 +78,7 @@ int daemon_start(char *err, size_t err_size)
         dup2(null, fd);
     }
     close(null);
+    daemon_close_inherited(fds[1]);
     daemon_waiting = fds[1];
     return 0;
 }
@@ -92,6 +112,13 @@ static int daemon_open_pid(const char *path, int *locked)
             return fd;
         }
         close(fd);
+    }
+}
+
+void daemon_remove_pid(const char *path, int fd)
+{
+    if (daemon_is_file(fd, path)) {
+        unlink(path);
     }
 }
 

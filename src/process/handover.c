@@ -37,7 +37,7 @@ static void handover_set_all(const struct handover *handover, int cloexec)
 /* A line for each descriptor. */
 int handover_write(const struct handover *handover, const struct config *config)
 {
-    char text[128 + ADDRESS_TEXT_MAX];
+    char text[128 + ADDRESS_TEXT_MAX + sizeof(handover->pid_path)];
     struct buf state = {0};
     int rc = 0;
     for (unsigned i = 0; i < handover->sockets->count; i++) {
@@ -52,8 +52,8 @@ int handover_write(const struct handover *handover, const struct config *config)
                  handover->children[i].fd, handover->children[i].current);
         rc |= buf_append(&state, text, strlen(text));
     }
-    snprintf(text, sizeof(text), "handoff %d %d\npid %d\n", handover->sockets->handoff[0],
-             handover->sockets->handoff[1], handover->pid_fd);
+    snprintf(text, sizeof(text), "handoff %d %d\npid %d %s\n", handover->sockets->handoff[0],
+             handover->sockets->handoff[1], handover->pid_fd, handover->pid_path);
     rc |= buf_append(&state, text, strlen(text) + 1);
     handover_config = child_config_fd(config);
     snprintf(text, sizeof(text), "%d", handover_config);
@@ -110,8 +110,9 @@ static void handover_read_line(struct handover *handover, const char *line)
     } else if (sscanf(line, "handoff %d %d", &a, &b) == 2) {
         sockets->handoff[0] = a;
         sockets->handoff[1] = b;
-    } else if (sscanf(line, "pid %d", &a) == 1) {
+    } else if (sscanf(line, "pid %d %n", &a, &at) == 1 && at > 0) {
         handover->pid_fd = a;
+        snprintf(handover->pid_path, sizeof(handover->pid_path), "%s", line + at);
     }
 }
 

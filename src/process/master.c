@@ -37,6 +37,11 @@
 /* A worker that lived shorter counts as one that keeps dying. */
 #define MASTER_STABLE_MS 10000
 
+/* How much longer than it may take a worker has to end: it cuts what runs by itself, unless it
+ * hangs.
+ */
+#define MASTER_HUNG_MS 3000
+
 /* How soon to try again to write what a slow reader of the log did not take. */
 #define MASTER_RELOG_MS 50
 
@@ -56,6 +61,7 @@ struct master {
     uv_timer_t next;     /* begins what again says */
     uv_timer_t become;   /* executes the new binary */
     uv_timer_t watchdog; /* systemd's */
+    uv_timer_t hung;     /* bounds the end */
     uv_timer_t relog;    /* while some of the log could not be written */
     struct options *options;
     struct config config;  /* what is in effect */
@@ -413,6 +419,15 @@ static void master_kill_all(struct master *master)
     }
 }
 
+static void master_on_hung(uv_timer_t *timer)
+{
+    struct master *master = timer->data;
+    log_line(LOG_ALERT, "a worker hangs: it has not ended in time; it is killed");
+    master->status = EXIT_FAILURE;
+    master_kill_all(master);
+}
+
+/* limit: milliseconds, 0 for none. */
 static void master_end(struct master *master, uint64_t limit, const char *why)
 {
     struct child *child = NULL;
@@ -430,6 +445,9 @@ static void master_end(struct master *master, uint64_t limit, const char *why)
     DL_FOREACH(master->children, child)
     {
         child_tell(child, "drain %llu", (unsigned long long)limit);
+    }
+    if (limit > 0) {
+        uv_timer_start(&master->hung, master_on_hung, limit + MASTER_HUNG_MS, 0);
     }
 }
 
@@ -514,6 +532,7 @@ static void master_fill_handover(struct master *master, struct handover *out)
 {
     const struct child *child = NULL;
     *out = (struct handover){.sockets = &master->sockets, .pid_fd = master->pid_fd};
+    snprintf(out->pid_path, sizeof(out->pid_path), "%s", master->pid_path);
     DL_FOREACH(master->children, child)
     {
         if (out->child_count < HANDOVER_CHILDREN_MAX) {
@@ -578,6 +597,9 @@ static void master_read_handover(struct master *master)
     handover.sockets = &master->sockets;
     handover_read(&handover);
     master->pid_fd = handover.pid_fd;
+    if (handover.pid_fd >= 0) {
+        memcpy(master->pid_path, handover.pid_path, sizeof(master->pid_path));
+    }
     for (unsigned i = 0; i < handover.child_count; i++) {
         struct child *child = child_adopt(&master->loop, handover.children[i].pid,
                                           handover.children[i].fd, master_on_line);
@@ -627,8 +649,8 @@ static int master_open_loop(struct master *master)
     int rc = uv_loop_init(&master->loop);
     uint64_t watchdog_us;
     master->loop.data = master; /* it is open */
-    uv_timer_t *timers[] = {&master->start,  &master->respawn,  &master->next,
-                            &master->become, &master->watchdog, &master->relog};
+    uv_timer_t *timers[] = {&master->start,    &master->respawn, &master->next, &master->become,
+                            &master->watchdog, &master->hung,    &master->relog};
     for (size_t i = 0; rc == 0 && i < sizeof(timers) / sizeof(timers[0]); i++) {
         timers[i]->data = master;
         rc = uv_timer_init(&master->loop, timers[i]);
@@ -691,9 +713,11 @@ static int master_prepare(struct master *master, char *err, size_t err_size)
         snprintf(err, err_size, "cannot start: %s", strerror(errno));
         return -1;
     }
-    snprintf(master->pid_path, sizeof(master->pid_path), "%s", global->pid);
-    if (global->pid[0] != '\0') {
-        master->pid_fd = daemon_lock_pid(global->pid, master->pid_fd, err, err_size);
+    if (master->pid_fd < 0) { /* or the one that the file said before is the one that counts */
+        snprintf(master->pid_path, sizeof(master->pid_path), "%s", global->pid);
+    }
+    if (master->pid_path[0] != '\0') {
+        master->pid_fd = daemon_lock_pid(master->pid_path, master->pid_fd, err, err_size);
         if (master->pid_fd < 0) {
             return -1;
         }
@@ -721,7 +745,7 @@ static void master_close_handle(uv_handle_t *handle, void *arg)
 static void master_close(struct master *master)
 {
     if (master->pid_fd >= 0) {
-        unlink(master->pid_path);
+        daemon_remove_pid(master->pid_path, master->pid_fd);
     }
     sockets_close(&master->sockets);
     if (master->loop.data != NULL) {

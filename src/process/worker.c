@@ -344,6 +344,15 @@ static int worker_open_logs(struct worker *worker, char *err, size_t err_size)
     return 0;
 }
 
+/* Whoever wants to stop something should not be the first to learn that it cannot be. */
+static void worker_check_stop_dir(const struct global_options *global)
+{
+    if (global->stop_dir[0] != '\0' && access(global->stop_dir, W_OK | X_OK) != 0) {
+        log_line(LOG_WARNING, "stop_dir = %s: %s: phases cannot be asked to stop", global->stop_dir,
+                 strerror(errno));
+    }
+}
+
 /* What needs root comes first, then root goes. listeners: SOCKETS_LIST_MAX. Returns 0, or -1 with a
  * sentence in err. */
 static int worker_start(struct worker *worker, int under_master, struct listener *listeners,
@@ -370,6 +379,7 @@ static int worker_start(struct worker *worker, int under_master, struct listener
         if (privileges_drop(config->global.user, config->global.group, err, err_size) != 0) {
             return -1;
         }
+        worker_check_stop_dir(&config->global);
         worker_want_events(worker);
         worker->proxy.stop_dir = config->global.stop_dir;
         worker->proxy.know_workers = config->global.control[0] != '\0';

@@ -39,7 +39,8 @@ WRONG = {
     "FACILITY": ["", "Daemon", "local8", "24"],
     "FORMAT": ["", "%", "%z", "%{", "%{}e", "%{seconds", "%{hours}d", "%{nothing}x", "%x", "%e",
                "%o", "%C", "%M", "%P", "%{x}s", "%{HTTP_AUTHORIZATION}e", "%{http_cookie}e",
-               "%{DEFERD_TOKEN}e", "%{PHP_AUTH_PW}e", "%{Set-Cookie}o", "%{X-Api-Key}o",
+               "%{DEFERD_TOKEN}e", "%{PHP_AUTH_PW}e", "%{DB_PASS}e",
+               "%{PHP_AUTH_DIGEST}e", "%{AWS_ACCESS_KEY_ID}e", "%{Set-Cookie}o", "%{X-Api-Key}o",
                "%{X_CSRF_TOKEN}e", "%s" * 65, "x" * 1025],
 }
 RIGHT = {

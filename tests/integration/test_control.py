@@ -300,6 +300,14 @@ def stop_param(peer, client, data):
     return connection.request
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_stop_directory_that_the_worker_cannot_write_to_is_told_at_once(start_master, peer,
+                                                                        stop_dir):
+    os.chmod(stop_dir, 0o711)
+    master = start_master(peer, options={"user": "nobody", "stop_dir": stop_dir})
+    assert "Permission denied" in master.wait_for_line(r"stop_dir = \S+: (.*)")[1]
+
+
 def test_stop_path_stands_in_the_last_record_but_the_tokens(start_master, peer, connect, stop_dir):
     master = start_master(peer, options={"stop_dir": stop_dir})
     forged = request_params(extra={"DEFERD_STOP": "/etc/passwd"})

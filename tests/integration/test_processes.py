@@ -163,6 +163,20 @@ def test_daemon_is_detached(daemon):
         assert os.readlink(f"/proc/{daemon.pid}/fd/{fd}") == "/dev/null"
 
 
+def test_daemon_keeps_nothing_of_who_started_it(daemon, peer):
+    """Or a script that waits for the end of its pipe, or for its lock, waits for good."""
+    reader, writer = os.pipe()
+    daemon.master.write_file()
+    result = run("-c", daemon.master.file, pass_fds=(writer,))
+    os.close(writer)
+    assert result.returncode == 0, result.stderr
+    daemon.pid = int(pathlib.Path(daemon.master.pid_file).read_text(encoding="utf-8"))
+    os.set_blocking(reader, False)
+    assert os.read(reader, 1) == b"", "the end, and not that there is nothing yet"
+    os.close(reader)
+    assert_works(daemon.master, peer)
+
+
 def test_daemon_reloads_a_file_that_was_given_relative(daemon):
     directory, name = os.path.split(daemon.master.file)
     assert daemon.start(name, cwd=directory).returncode == 0
@@ -555,6 +569,20 @@ def test_upgrade_keeps_the_process_and_serves(start_master, peer, own_binary):
     assert not os.path.exists(master.address.path)
 
 
+def test_pid_file_stays_where_it_is_until_the_end(start_master, peer, own_binary, workspace):
+    """And the file of somebody else that the configuration names meanwhile stays his."""
+    master = start_master(peer, binary=own_binary)
+    first = master.options["pid"]
+    master.options["pid"] = workspace.write("other.pid", "1\n")
+    master.wait_for_only(master.reload())
+    replace(own_binary)
+    master.wait_for_only(master.upgrade())
+    assert pathlib.Path(first).read_text(encoding="utf-8") == f"{master.pid}\n"
+    assert master.quit() == 0
+    assert not os.path.exists(first)
+    assert workspace.lines("other.pid") == ["1"]
+
+
 def test_upgrade_waits_for_the_old_worker(start_master, peer, own_binary):
     master = start_master(peer, binary=own_binary)
     with FcgiClient(master.address) as client:
@@ -649,6 +677,16 @@ def test_second_signal_ends_it_at_once(start_master, peer, second):
         master.signal(second)
         assert master.wait(5.0) == 1
         assert not proc.alive(worker)
+
+
+def test_worker_that_hangs_does_not_hold_the_end(start_master, peer):
+    master = start_master(peer, options={"terminate_timeout": "10ms"})
+    master.expect_end()
+    os.kill(master.worker_pid, signal.SIGSTOP)
+    master.signal(signal.SIGTERM)
+    assert master.wait(10.0) == 1
+    assert master.has_line("a worker hangs")
+    assert not os.path.exists(master.pid_file)
 
 
 def test_interrupt_from_a_terminal_is_one_signal(master, peer):
