@@ -561,6 +561,10 @@ static void client_on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *b
 void client_request_runs(struct client *client)
 {
     client->blocked &= ~(unsigned)CLIENT_BLOCK_QUEUED;
+    if (client->request->conn->stream.pending == 0) {
+        /* It may be another connection than the one that was slow, which says nothing any more. */
+        client->blocked &= ~(unsigned)CLIENT_BLOCK_UPLOAD;
+    }
     client_pump(client);
 }
 

@@ -4,6 +4,8 @@
 answered it, the request behind it was not run.
 """
 
+import os
+import select
 import time
 
 import pytest
@@ -262,6 +264,30 @@ def test_large_body_behind_an_answered_barrier(kept, peer, sender):
     sending.result()
     assert sender.read_response().body == b"served"
     assert_sent_again(kept, UNRUN, 0)
+
+
+def test_body_behind_a_head_that_was_lost_half_written(start_deferd, start_peer, connect):
+    """The connection it is lost on is slow to take the head; the next one takes it at once."""
+    slow, fast = start_peer(), start_peer("127.0.0.1:0")
+    deferd = start_deferd(slow, keepalive="yes", max_params="1M",
+                          arguments=["--upstream", str(fast.address), "--max-workers", "1"])
+    slow.answer_question()
+    question = fast.accept_question()
+    question.send(BARRIER_ANSWER * 2)
+    question.half_close()
+    question.wait_closed()
+    client = connect(deferd)
+    client.start("POST", body_length=4, params={f"P{n}": "x" * 60000 for n in range(4)})
+    client.stdin(b"body")
+    client.end_stdin()
+    connection = slow.accept()
+    assert select.select([connection.sock], [], [], 10.0)[0], "nothing of the head came"
+    slow.close()
+    os.unlink(slow.address.path)
+    connection.close()
+    serve(fast, b"body")
+    assert client.read_response().body == b"served"
+    assert_sent_again(deferd, UNRUN)
 
 
 def test_body_that_comes_late_and_in_pieces_after_a_loss(kept, peer, sender):
