@@ -40,12 +40,25 @@ struct fpm_reload {
     uint64_t deadline; /* uv_now() */
 };
 
+/* Those that keep no connections were asked for the answer alone, however this ended. */
+static void fpm_reload_forget_answers(struct pool *pool)
+{
+    if (pool_keeps(pool)) {
+        return;
+    }
+    pool_shut_idle(pool);
+    for (unsigned i = 0; i < pool->options->upstream_count; i++) {
+        pool->upstreams[i].barrier = UPSTREAM_BARRIER_NO;
+    }
+}
+
 static void fpm_reload_end(struct control *control, const char *why)
 {
     struct fpm_reload *op = control->fpm;
     control->fpm = NULL;
     if (op->reload) {
         for (unsigned i = 0; i < op->count; i++) {
+            fpm_reload_forget_answers(op->pools[i]);
             if (!op->stays[i]) {
                 pool_resume(op->pools[i]);
             }
@@ -181,21 +194,6 @@ static int fpm_reload_answered(const struct fpm_reload *op, int forget)
     return answered;
 }
 
-static void fpm_reload_finish(struct control *control)
-{
-    struct fpm_reload *op = control->fpm;
-    for (unsigned i = 0; i < op->count; i++) {
-        struct pool *pool = op->pools[i];
-        if (!pool_keeps(pool)) {
-            pool_shut_idle(pool);
-            for (unsigned j = 0; j < pool->options->upstream_count; j++) {
-                pool->upstreams[j].barrier = UPSTREAM_BARRIER_NO;
-            }
-        }
-    }
-    fpm_reload_end(control, NULL);
-}
-
 static void fpm_reload_drained(struct control *control)
 {
     struct fpm_reload *op = control->fpm;
@@ -253,7 +251,7 @@ int fpm_reload_poll(struct control *control)
         break;
     case FPM_RELOAD_ANSWERING:
         if (fpm_reload_answered(op, 0)) {
-            fpm_reload_finish(control);
+            fpm_reload_end(control, NULL);
         }
         break;
     }

@@ -235,20 +235,27 @@ static void worker_on_prepare(uv_prepare_t *prepare)
     logs_flush(&worker->logs);
 }
 
+/* Descriptors that are not for clients: each worker slot needs one for its connection, and one for
+ * its worker's pidfd. */
+static uint64_t worker_reserved_files(uint64_t workers)
+{
+    return WORKER_FILES + 2 * workers;
+}
+
 uint64_t worker_files_for(uint64_t workers, uint64_t clients)
 {
-    uint64_t reserved = WORKER_FILES + workers;
+    uint64_t reserved = worker_reserved_files(workers);
     uint64_t files = reserved + (clients * 3 + 1) / 2;
     return files > 2 * reserved ? files : 2 * reserved + 1;
 }
 
 /* Descriptors bound how many clients and workers there can be: takes as many as wanted, with 0 all
- * that are allowed. Returns how many clients fit, when each worker slot needs one too, and each
- * client that waits with a body a second one. */
+ * that are allowed. Returns how many clients fit, when each one that waits with a body needs a
+ * second one. */
 static uint64_t worker_raise_files(unsigned wanted, unsigned max_workers)
 {
     struct rlimit files;
-    uint64_t reserved = WORKER_FILES + 2 * (uint64_t)max_workers; /* a connection, a pidfd */
+    uint64_t reserved = worker_reserved_files(max_workers);
     if (getrlimit(RLIMIT_NOFILE, &files) != 0) {
         return 512;
     }

@@ -184,7 +184,8 @@ static void conn_malformed(struct conn *conn, const struct fcgi_event *ev, struc
 {
     char why[128];
     struct client *client = conn->request != NULL ? conn->request->client : NULL;
-    if (client != NULL && client_flush(client, down) != 0) {
+    if (client != NULL && client_flush(client, down) != 0 &&
+        uv_is_closing(&conn->stream.io.handle)) {
         return; /* what came before is good; but nobody is left to have it */
     }
     if (ev->kind == FCGI_EV_VERSION) {

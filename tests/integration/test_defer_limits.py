@@ -1,6 +1,7 @@
 """How many deferred phases may be under way at once, and for how long each may take."""
 
 import os
+import signal
 
 import pytest
 from harness import Background, DeadlinePassed, Gate, fcgi, wait_until
@@ -123,6 +124,26 @@ def test_held_request_whose_worker_dies_is_answered(one_place, connect, peer):
     has_answer(client, "/held")
     assert one_place.wait_for_request("/held").outcome == "lost"
     one_place.wait_for_cause("1 not done: task")
+
+
+@pytest.mark.parametrize("junk", [fcgi.record(99, 1, b"x" * 100),
+                                  fcgi.record(fcgi.END_REQUEST, 1, b"x" * 4096)],
+                         ids=["type", "length"])
+def test_malformed_record_behind_a_held_response_whose_client_is_gone(one_place, connect, peer,
+                                                                      junk):
+    """That the client is gone is seen when its response is written, with the junk read already."""
+    _, ((_, other),) = holds(one_place, connect, peer, "/other")
+    client, connection = run(one_place, connect, peer, "/held")
+    pieces = b"".join(fcgi.record(fcgi.STDOUT, 1, b"piece") for _ in range(60))
+    os.kill(one_place.pid, signal.SIGSTOP)
+    connection.send(fcgi.record(fcgi.STDOUT, 1, HEAD) + pieces
+                    + fcgi.record(fcgi.STDOUT, 1, fcgi.marker(connection.request.token)) + junk)
+    client.reset()
+    os.kill(one_place.pid, signal.SIGCONT)
+    connection.wait_closed()
+    assert one_place.wait_for_request("/held").outcome == "lost"
+    other.finish_tasks()
+    assert one_place.wait_for_request("/other").outcome == "completed"
 
 
 def test_held_request_holds_its_slot_once_it_is_answered_too(start_limited, connect, peer):
