@@ -28,7 +28,8 @@ struct head {
     struct slice class_name; /* DEFERD_CLASS */
     struct slice script;     /* SCRIPT_NAME, and QUERY_STRING: for deferd's own pages */
     struct slice query;
-    const char *stop;         /* borrowed until head_end; what DEFERD_STOP is to be, or NULL */
+    const char *stop;         /* borrowed until head_end; what DEFERD_STOP is to be, or NULL;
+                                 head_end makes it NULL if there is no room for it */
     long long content_length; /* HEAD_LENGTH_NONE, or HEAD_LENGTH_ODD if it is no number */
     uint8_t is_head;          /* HEAD */
     uint8_t is_safe;          /* GET, HEAD, OPTIONS: without side effects (RFC 9110, 9.2.1) */

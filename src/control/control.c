@@ -20,9 +20,9 @@
 #include <unistd.h>
 #include <utlist.h>
 
-#define CONTROL_CLIENTS_MAX                                                                        \
-    32 /* of a socket: who may only look must not lock out who may change                          \
-        */
+/* Of each socket: who may only look must not lock out who may change something. */
+#define CONTROL_CLIENTS_MAX 32
+
 #define CONTROL_LINE_MAX 1024
 #define CONTROL_QUIET    4
 #define CONTROL_POLL_MS  20
@@ -49,6 +49,7 @@ struct control_client {
     int over; /* that was written; what still comes is dropped until the client's end */
 };
 
+static void control_close_sockets(struct control *control);
 static void control_pump(struct control *control);
 static void control_update_reading(struct control_client *client);
 
@@ -328,6 +329,11 @@ void control_master_answered(struct control *control, const char *why)
     }
     control->asked = 0;
     if (client != NULL) {
+        if (why == NULL) {
+            /* What clients ask the master for ends this process. Who connects once the answer is
+             * out is for the next one: here a command would be refused, or lost. */
+            control_close_sockets(control);
+        }
         control_answer(client, why == NULL ? json_object() : NULL, why != NULL ? why : "");
     }
 }

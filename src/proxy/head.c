@@ -143,6 +143,7 @@ static void head_put_stop(struct head *head, size_t last)
     size_t len = last != 0 ? (size_t)(record[4] << 8 | record[5]) : 0;
     size_t stop = head->stop != NULL ? strlen(head->stop) : 0;
     if (stop == 0 || stop > HEAD_STOP_MAX || len == 0 || len + HEAD_STOP_PAIR > FCGI_MAX_LENGTH) {
+        head->stop = NULL;
         return;
     }
     len += params_put_short(head->records.data + head->records.len, HEAD_STOP_NAME, head->stop);
@@ -193,7 +194,6 @@ int head_end(struct head *head, const char *token)
         return rc;
     }
     head_put_stop(head, last);
-    head->stop = NULL;
     head_put_token(head, token);
     head_keep_conn(head, 0);
     head->is_head = head_method_is(head, "HEAD");

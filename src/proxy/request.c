@@ -99,6 +99,9 @@ int request_params_end(struct request *request)
     }
     request->head.stop = path;
     int rc = head_end(&request->head, token);
+    if (request->head.stop == NULL) {
+        request->stop_key[0] = '\0'; /* the application does not know of it */
+    }
     request->head.stop = NULL;
     if (rc != 0) {
         return rc;

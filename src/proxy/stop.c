@@ -63,7 +63,9 @@ int stop_ask(struct request *request, char *err, size_t err_size)
 {
     char path[HEAD_STOP_MAX + 1];
     if (request->stop_key[0] == '\0') {
-        snprintf(err, err_size, "stop_dir is not configured: phases cannot be asked to stop");
+        snprintf(err, err_size,
+                 "stop_dir is not configured, or had no room in the request's params: the phase "
+                 "cannot be asked to stop");
         return -1;
     }
     if (request->stop != STOP_NONE) {
