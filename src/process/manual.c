@@ -42,6 +42,7 @@ static const struct manual_example manual_examples[] = {
     {DIRECTIVE_GLOBAL, "error_log", "error_log = /var/log/deferd/error.log"},
     {DIRECTIVE_GLOBAL, "user", "user = www-data"},
     {DIRECTIVE_GLOBAL, "control", "control = /run/deferd/control.sock"},
+    {DIRECTIVE_GLOBAL, "stop_dir", "stop_dir = /run/deferd/stop"},
     {DIRECTIVE_GLOBAL, "group", ";group = www-data"},
     {DIRECTIVE_GLOBAL, "shutdown_timeout", ";shutdown_timeout = 5m"},
     {DIRECTIVE_POOL, "listen", "listen = /run/deferd/deferd.sock"},

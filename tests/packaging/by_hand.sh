@@ -15,7 +15,8 @@ check "it is a conffile" grep -q /etc/deferd/deferd.conf /var/lib/dpkg/info/defe
 check "the logs' folder is the worker's" \
     test "$(stat -c '%U:%G %a' /var/log/deferd)" = "www-data:adm 750"
 check "the unit is there" test -s /lib/systemd/system/deferd.service
-mkdir -p /run/deferd # as systemd's RuntimeDirectory
+mkdir -p /run/deferd # as systemd's RuntimeDirectory, and tmpfiles
+install -d -m 0711 -o www-data -g www-data /run/deferd/stop
 
 step "start"
 check "it starts in the background" deferd -o global.daemonize=yes
