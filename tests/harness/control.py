@@ -3,8 +3,10 @@
 import json
 import os
 import pathlib
+import shutil
 import socket
 import subprocess
+import tempfile
 
 from .daemon import REPOSITORY, find_binary
 
@@ -67,7 +69,13 @@ def control(path, command, timeout=TIMEOUT):
 
 
 def deferctl(*arguments, env=None, timeout=TIMEOUT, **options):
-    """Runs deferctl to its end."""
-    return subprocess.run([find_deferctl(), *map(str, arguments)], capture_output=True, text=True,
-                          check=False, timeout=timeout, env={**os.environ, **(env or {})},
-                          **options)
+    """Runs deferctl to its end; for another user a copy, for the build may lie where that one may
+    not look."""
+    with tempfile.TemporaryDirectory(prefix="deferd-") as directory:
+        binary = find_deferctl()
+        if "user" in options:
+            os.chmod(directory, 0o755)
+            binary = shutil.copy(binary, directory)
+        return subprocess.run([binary, *map(str, arguments)], capture_output=True, text=True,
+                              check=False, timeout=timeout, env={**os.environ, **(env or {})},
+                              **options)
