@@ -280,10 +280,14 @@ static void conn_event(struct conn *conn, const struct fcgi_event *ev, struct ga
 }
 
 /* What arrived is worked through: hand it on, and stop reading if the client is slow; but not while
- * only its end is held back, for the deferred work must not wait for a client. */
+ * only its end is held back, for the deferred work must not wait for a client. A phase that is not
+ * over in the same breath, as that of a plain request on a kept connection is, keeps no params. */
 static void conn_flush(struct conn *conn, struct gather *down)
 {
     struct client *client = conn->request->client;
+    if (conn->request->state == REQUEST_DEFERRED) {
+        head_shed(&conn->request->head);
+    }
     if (client != NULL && client_flush(client, down) == 0 && client->stream.pending > 0 &&
         conn->request->state == REQUEST_RUNNING) {
         conn_pause(conn);
@@ -341,8 +345,8 @@ static void conn_on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf
         conn->untaken = 0; /* it closed with nothing left unread */
     }
     if (nread > 0 && conn->idle) {
-        conn_lost(conn,
-                  "sent what nobody asked for"); /* however little: no reader knows it later */
+        /* However little it is: it would be taken for the beginning of the next answer. */
+        conn_lost(conn, "sent what nobody asked for");
     } else if (nread > 0) {
         conn_read(conn, (const uint8_t *)buf->base, (size_t)nread);
     } else if (nread == UV_EOF) {

@@ -212,7 +212,7 @@ void head_shed(struct head *head)
     struct buf label = {0};
     size_t uri_len = head->uri.len < HEAD_URI_KEPT ? head->uri.len : HEAD_URI_KEPT;
     size_t method_len = head->method.len < HEAD_METHOD_KEPT ? head->method.len : HEAD_METHOD_KEPT;
-    if (buf_reserve(&label, method_len + uri_len + 1) != 0) {
+    if (head->shed || buf_reserve(&label, method_len + uri_len + 1) != 0) {
         return;
     }
     buf_append(&label, head->method.data, method_len);

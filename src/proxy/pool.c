@@ -352,11 +352,11 @@ static void pool_on_defer_timer(uv_timer_t *timer)
 static void pool_arm_defer_timer(struct pool *pool)
 {
     uint64_t timeout = pool->options->defer_timeout * 1000000;
-    uint64_t now = uv_hrtime();
     if (timeout == 0 || pool->phases == NULL || uv_is_active((uv_handle_t *)&pool->defer_timer)) {
         return;
     }
     uint64_t at = pool->phases->deferred + timeout;
+    uint64_t now = uv_hrtime();
     uv_timer_start(&pool->defer_timer, pool_on_defer_timer, at > now ? (at - now) / 1000000 + 1 : 0,
                    0);
 }

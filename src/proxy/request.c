@@ -378,15 +378,21 @@ static void request_end_response(struct request *request, struct gather *down)
     down->to = NULL;
 }
 
-/* What is only needed while a client waits goes: thousands of requests may be in their deferred
- * phase at once. */
-static void request_shed(struct request *request)
+/* The worker must not wait for a client any more: neither for one that takes its response slowly,
+ * nor for the rest of its body. */
+static void request_let_go(struct request *request)
 {
-    /* A worker that is paused for a slow client must not be so for its deferred work. */
     conn_resume(request->conn);
     if (!request->stdin_sent) {
         conn_cut_body(request->conn);
     }
+}
+
+/* A held request is in its deferred phase like any other now. What is only needed while a client
+ * waits goes: thousands may be in that phase at once. */
+static void request_shed(struct request *request)
+{
+    request_let_go(request);
     buf_free(&request->held);
     head_shed(&request->head);
 }
@@ -427,7 +433,8 @@ static void request_begin_phase(struct request *request, struct gather *down)
     }
     request_set_state(request, REQUEST_DEFERRED);
     request_end_response(request, down);
-    request_shed(request);
+    request_let_go(request);
+    buf_free(&request->held);
 }
 
 void request_complete(struct request *request, struct gather *down)
