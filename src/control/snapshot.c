@@ -278,8 +278,7 @@ static json_t *snapshot_process(struct snapshot *s, const struct request *reques
     snapshot_number(s, row, "content length",
                     head->content_length > 0 ? (uint64_t)head->content_length : 0);
     snapshot_set(s, row, "class", json_string(request->class->options->name));
-    snapshot_set(s, row, "upstream",
-                 snapshot_string(upstream_name(request->upstream->options)));
+    snapshot_set(s, row, "upstream", snapshot_string(upstream_name(request->upstream->options)));
     snapshot_number(s, row, "deferred duration", snapshot_us(s, request->deferred));
     snapshot_phase(s, row, &request->deferral);
     return row;
