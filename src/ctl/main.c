@@ -102,7 +102,7 @@ static int ctl_socket_of(const char *file, char *out, size_t size)
     snprintf(out, size, "%s", config.global.control);
     config_free(&config);
     if (out[0] == '\0') {
-        return ctl_error(LINK_FAILED, "%s: names no control socket: control = PATH in [global]",
+        return ctl_error(LINK_ABSENT, "%s: names no control socket: control = PATH in [global]",
                          file);
     }
     return 0;

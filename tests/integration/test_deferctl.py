@@ -189,9 +189,7 @@ def test_default_socket_is_named():
 
 def test_configuration_without_a_socket_is_told(workspace):
     path = workspace.write("deferd.conf", "[global]\nlog_level = notice\n")
-    result = deferctl("-c", path, "status")
-    assert result.returncode == 1
-    assert "names no control socket" in result.stderr
+    assert_fails(deferctl("-c", path, "status"), 3, "names no control socket")
     assert deferctl("-c", workspace.path("missing"), "status").returncode == 1
 
 
