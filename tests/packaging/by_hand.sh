@@ -12,8 +12,8 @@ check "the package installs" dpkg -i /tmp/packaging/deferd_0.0.1_*.deb
 check "it is of the version" test "$(deferd --version)" = "deferd 0.0.1"
 check "the configuration is in order" deferd -t
 check "it is a conffile" grep -q /etc/deferd/deferd.conf /var/lib/dpkg/info/deferd.conffiles
-check "the logs' folder is the worker's" \
-    test "$(stat -c '%U:%G %a' /var/log/deferd)" = "www-data:adm 750"
+check "root alone writes to the logs' folder" \
+    test "$(stat -c '%U:%G %a' /var/log/deferd)" = "root:adm 755"
 check "the unit is there" test -s /lib/systemd/system/deferd.service
 check "the folder of stop files is the worker's" \
     test "$(stat -c '%U:%G %a' /run/deferd/stop)" = "www-data:www-data 711"
