@@ -70,7 +70,8 @@ static json_t *top_ask(struct link *link)
 {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
-    double time = (double)now.tv_sec + (double)(now.tv_nsec / 1000000) / 1000;
+    long long ms = now.tv_sec * 1000LL + now.tv_nsec / 1000000;
+    double time = (double)ms / 1000;
     json_t *shown = json_pack("{s:f}", "time", time);
     for (size_t i = 0; i < sizeof(top_commands) / sizeof(top_commands[0]); i++) {
         json_t *result;
