@@ -201,7 +201,7 @@ install: all ## install under PREFIX (/usr/local), below DESTDIR; an existing co
 	install -D -m 644 etc/deferd.logrotate $(DESTDIR)$(SYSCONFDIR)/logrotate.d/deferd
 	install -D -m 644 etc/deferd.tmpfiles $(DESTDIR)$(TMPFILESDIR)/deferd.conf
 	install -d $(DESTDIR)$(UNITDIR)
-	sed 's|=/usr/sbin/deferd|=$(PREFIX)/sbin/deferd|' etc/deferd.service >$(DESTDIR)$(UNITDIR)/deferd.service
+	sed -E 's,/usr/(s?bin/defer),$(PREFIX)/\1,' etc/deferd.service >$(DESTDIR)$(UNITDIR)/deferd.service
 	chmod 644 $(DESTDIR)$(UNITDIR)/deferd.service
 	install -D -m 644 -t $(DOC) README.md LICENSE docs/*.md docs/status.png
 	install -D -m 644 -t $(DOC)/monitoring docs/monitoring/*

@@ -12,7 +12,7 @@ enum link_status {
     LINK_OK = 0,
     LINK_FAILED = 1, /* the command did */
     LINK_USAGE = 2,  /* wrong words */
-    LINK_ABSENT = 3, /* deferd cannot be reached */
+    LINK_ABSENT = 3, /* deferd cannot be reached, or has no control socket */
     LINK_DENIED = 4, /* no permission */
 };
 

@@ -332,6 +332,29 @@ static void config_missing(struct config *config, const char *where,
     }
 }
 
+/* Given twice, its workers would be counted twice, and its metrics have one name. */
+static void config_check_upstream(struct config *config, const char *where,
+                                  const struct pool_options *pool, unsigned index)
+{
+    const char *name = pool->upstreams[index].name;
+    const char *address = pool->upstreams[index].address.text;
+    for (unsigned i = 0; i < index; i++) {
+        if (strcmp(address, pool->upstreams[i].address.text) != 0 || address[0] == '\0' ||
+            strcmp(address, "unix:" CONFIG_STAND_IN) == 0) {
+            continue;
+        }
+        if (config->from_file) {
+            config_error(config,
+                         "%s: [%s] upstream%s%s%s = %s: an upstream of this pool has that address "
+                         "already",
+                         where, pool->name, name[0] ? "[" : "", name, name[0] ? "]" : "", address);
+        } else {
+            config_error(config, "%s: --upstream %s: it is given already", where, address);
+        }
+        return;
+    }
+}
+
 static void config_finish_upstream(struct config *config, const char *where,
                                    struct pool_options *pool, struct upstream_options *upstream)
 {
@@ -382,6 +405,7 @@ static void config_finish_pool(struct config *config, const char *where, struct 
     }
     for (unsigned i = 0; i < pool->upstream_count; i++) {
         config_finish_upstream(config, where, pool, &pool->upstreams[i]);
+        config_check_upstream(config, where, pool, i);
     }
     for (unsigned i = 0; i < pool->upstream_count; i++) {
         if (pool->upstreams[i].name[0] == '\0') {

@@ -257,6 +257,18 @@ static int options_make_absolute(struct options *options)
     return 0;
 }
 
+/* Upstreams that are there before the file and -o are read are those of --upstream. */
+static void options_number(struct options_state *state)
+{
+    struct config *config = &state->options->config;
+    for (unsigned i = 0; i < config->pool_count; i++) {
+        struct pool_options *pool = config->pools[i];
+        for (unsigned j = 0; j < pool->upstream_count; j++) {
+            pool->upstreams[j].numbered = 1;
+        }
+    }
+}
+
 static enum options_result options_finish(struct options_state *state)
 {
     struct options *options = state->options;
@@ -264,6 +276,7 @@ static enum options_result options_finish(struct options_state *state)
     if (state->flags > 0 && options->file[0] != '\0') {
         return options_wrong("flags and -c do not go together; -o sets single directives");
     }
+    options_number(state);
     const char *handed = getenv(HANDOVER_CONFIG);
     if (options->worker) {
         snprintf(options->source, sizeof(options->source), "/proc/self/fd/%d", SOCKETS_CONFIG);

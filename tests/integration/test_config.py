@@ -372,6 +372,18 @@ def test_background_needs_a_log(workspace, config, to):
     assert "[global] error_log is missing: with daemonize = yes, allowed is a file" in line
 
 
+@pytest.mark.parametrize("extra", ["upstream[b]", "upstream"])
+def test_same_upstream_twice_in_a_pool_is_refused(workspace, config, extra):
+    """Its workers would be counted twice; two pools may share a php-fpm."""
+    address = config["www"].pop("upstream")
+    config["www"].update({"upstream[a]": address, extra: f"unix:{address}"})
+    line, = errors_of(workspace, text_of(config))
+    assert f"[www] {extra} = unix:{address}: an upstream of this pool has that address" in line
+    del config["www"][extra]
+    config["shop"] = {**config["www"], "listen": workspace.path("shop.sock")}
+    assert effective(workspace, text_of(config))["shop.upstream[a]"] == f"unix:{address}"
+
+
 def test_upstream_with_workers_but_no_address_is_refused(workspace, config):
     config["www"]["upstream[b].max_workers"] = "3"
     assert any("upstream[b] = ADDR is missing" in line

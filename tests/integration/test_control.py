@@ -408,7 +408,8 @@ def test_drain_answers_when_nothing_runs_or_is_deferred(master, peer, begin, con
     phase = begin(master)
     waiting = connect(master)
     draining = Background(call, master, "drain www")
-    wait_until(lambda: call(master, "pools")[0]["paused"])
+    master.wait_for_line(r"NOTICE: \[www\] is drained: requests wait")
+    assert call(master, "pools")[0]["paused"]
     waiting.send_request(uri="/waits")
     assert "under way" in fails(master, "drain www")
     assert peer.idle(), "a drained pool dispatches nothing"
