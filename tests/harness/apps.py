@@ -104,16 +104,18 @@ class App:
 
     `name` is a folder in php/examples or tests/apps. Its own composer.json, merged with
     tests/apps/NAME.composer.json, says what it needs; deferd/defer comes from this repository.
+    One that needs nothing of Composer stays where it is.
     """
 
     def __init__(self, workspace, name):
         source = next(place / name for place in (EXAMPLES, APPS) if (place / name).is_dir())
         self.name = name
-        self.directory = pathlib.Path(workspace.path(f"app-{name}"))
-        shutil.copytree(source, self.directory, ignore=shutil.ignore_patterns("vendor"))
+        self.directory = source
         wanted = _merged(_read_json(source / "composer.json"),
                          _read_json(APPS / f"{name}.composer.json"))
         if wanted:
+            self.directory = pathlib.Path(workspace.path(f"app-{name}"))
+            shutil.copytree(source, self.directory, ignore=shutil.ignore_patterns("vendor"))
             wanted["repositories"] = [{"type": "path", "url": str(PACKAGE)}]
             # Composer writes paths below the folder it runs in as relative ones: it can be moved.
             shutil.copytree(_install(wanted) / "vendor", self.directory / "vendor", symlinks=True)
