@@ -136,6 +136,14 @@ class App:
     def public(self):
         return str(self.directory / "public")
 
+    def edit(self, file, old, new):
+        """Changes a copied application, before it is first asked."""
+        path = self.directory / file
+        text = path.read_text("utf-8")
+        if REPOSITORY in path.parents or text.count(old) != 1:
+            raise ValueError(f"{path} cannot be edited: is {old!r} in it, once?")
+        path.write_text(text.replace(old, new), "utf-8")
+
     def version(self, package):
         """The version that Composer installed."""
         installed = _read_json(self.directory / "vendor" / "composer" / "installed.json")
