@@ -7,6 +7,7 @@ is gone when its `with` block ends, also when the block fails.
 """
 
 from .address import Address
+from .apps import App
 from .background import Background
 from .client import FcgiClient, Response
 from .control import CommandFailed, Control, control, deferctl
@@ -21,6 +22,7 @@ from .workspace import Workspace
 
 __all__ = [
     "Address",
+    "App",
     "Background",
     "CommandFailed",
     "Control",
