@@ -1,1 +1,1 @@
-"""What each framework's application does behind deferd: the visits, the sites, and docs/frameworks.md."""
+"""What each framework's application does behind deferd, and docs/frameworks.md about it."""

@@ -34,7 +34,7 @@ class Seen:
 
 
 class Site:
-    """An application on php-fpm, behind nginx, with deferd between them unless `deferd` is False."""
+    """An application on php-fpm behind nginx, with deferd between them unless it is False."""
 
     def __init__(self, workspace, framework, deferd=True, workers=WORKERS):
         self.app = App(workspace, framework.app)
@@ -84,7 +84,7 @@ class Site:
                     worker=self.worker(uri), outcome=outcome)
 
     def outcome(self, uri):
-        """What deferd shows of a request that is over: its outcome, and the tasks it was told of."""
+        """What deferd shows of a request that is over: its outcome, and its tasks."""
         request = self.deferd.wait_for_request(uri)
         phases = [phase for phase in control(self._control, "list --all") if phase["uri"] == uri]
         tasks = [f"{task['name']} {task['state']}" for phase in phases for task in phase["tasks"]]

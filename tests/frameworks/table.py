@@ -22,20 +22,20 @@ CALLBACK_MS = 100
 HEAD = """\
 # What each framework's application does behind deferd
 
-Made by `make frameworks-doc`: the applications in [php/examples](../php/examples), behind nginx, deferd and php-fpm
-with PHP {php}, on {system}.
+Made by `make frameworks-doc`: the applications in [php/examples](../php/examples) behind nginx,
+deferd and php-fpm with PHP {php}, on {system}.
 
 Each request but the last one defers two callbacks, `first` and `second`, of {ms} ms each.
 
 - **response**: until the client has the whole response, the median of {rounds} visits.
-- **callbacks**: which were run, in their order. Each is held back until the client has the whole response: one that
-  came first would let no response come.
+- **callbacks**: which were run, in their order. Each is held back until the client has the whole
+  response: one in front of it would let no response come.
 - **same worker**: whether the worker that answered, by php-fpm's access log, ran all of them.
 - **deferd shows**: the request's outcome in the log, and its tasks as `deferctl list` has them.
 
-On `HEAD` PHP drops all output, reports to deferd too (`unreported`). `compressed` is nginx's `gzip`; of PHP's own
-compression see the limits in [php/README.md](../php/README.md#limits). `answered` is what a request without a deferred
-phase comes to.
+On `HEAD` PHP drops all output, reports to deferd too (`unreported`). The compressed response is
+64 kB of text, which nginx compresses; for PHP's own compression see the limits in
+[php/README.md](../php/README.md#limits). `answered` is a request without a deferred phase.
 """
 
 

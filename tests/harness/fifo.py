@@ -22,7 +22,7 @@ class Fifo:
         self.close()
 
     def open(self):
-        """Lets the writers on; for reading and writing, so that it has no end between two of them."""
+        """Lets the writers on. It is opened for both, so that it has no end between two of them."""
         if self._fd is None:
             self._fd = os.open(self.path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
 

@@ -1,7 +1,7 @@
 """Each framework's application behind nginx, deferd and php-fpm, and straight on php-fpm.
 
-The callbacks are held back until the client has the response, so a callback in front of it would let
-none come. docs/frameworks.md says what is seen here, with times.
+The callbacks are held back until the client has the response, so a callback in front of it would
+let none come. docs/frameworks.md says what is seen here, with times.
 """
 
 import pathlib

@@ -30,6 +30,6 @@ final class DeferFactory
     {
         $logger = $container->has(LoggerInterface::class) ? $container->get(LoggerInterface::class) : null;
 
-        return new Defer($logger instanceof LoggerInterface ? $logger : null, null, $this->skipOnError);
+        return new Defer($logger instanceof LoggerInterface ? $logger : null, skipOnError: $this->skipOnError);
     }
 }

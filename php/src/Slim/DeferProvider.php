@@ -33,8 +33,7 @@ final class DeferProvider implements ServiceProviderInterface
     {
         $pimple['defer'] = fn (Container $container): Defer => new Defer(
             self::logger($container),
-            null,
-            $this->skipOnError
+            skipOnError: $this->skipOnError
         );
     }
 
