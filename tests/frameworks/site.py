@@ -36,7 +36,7 @@ class Seen:
 class Site:
     """An application on php-fpm behind nginx, with deferd between them unless it is False."""
 
-    def __init__(self, workspace, framework, deferd=True, workers=WORKERS):
+    def __init__(self, workspace, framework, deferd=True, workers=WORKERS, location=""):
         self.app = App(workspace, framework.app)
         self.version = framework.version(self.app)
         self._workspace = workspace
@@ -52,7 +52,7 @@ class Site:
                 workspace.path("deferd.sock"), self.fpm.address, max_workers=workers,
                 arguments=("--control", self._control)))
         upstream = (self.deferd or self.fpm).address
-        location = LOCATION.format(directory=workspace.directory)
+        location = LOCATION.format(directory=workspace.directory) + location
         self.nginx = workspace.enter(self.app.serve(workspace, upstream, location))
 
     def fifo(self):
@@ -82,6 +82,10 @@ class Site:
                     callbacks=tuple(name for _, name in rows),
                     workers=frozenset(int(pid) for pid, _ in rows),
                     worker=self.worker(uri), outcome=outcome)
+
+    def status(self):
+        """What `deferctl status` has."""
+        return control(self._control, "status")
 
     def outcome(self, uri):
         """What deferd shows of a request that is over: its outcome, and its tasks."""

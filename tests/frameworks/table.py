@@ -34,7 +34,7 @@ Each request but the last one defers two callbacks, `first` and `second`, of {ms
 - **deferd shows**: the request's outcome in the log, and its tasks as `deferctl list` has them.
 
 On `HEAD` PHP drops all output, reports to deferd too (`unreported`). The compressed response is
-64 kB of text, which nginx compresses; for PHP's own compression see the limits in
+text of 20 kB or more, and nginx compresses it; for PHP's own compression see the limits in
 [php/README.md](../php/README.md#limits). `answered` is a request without a deferred phase.
 """
 
