@@ -23,7 +23,7 @@ final class DeferMiddleware implements MiddlewareInterface
 {
     public const ATTRIBUTE = 'defer';
 
-    public function __construct(private readonly Defer $defer = new Defer())
+    public function __construct(private readonly Defer $defer)
     {
     }
 

@@ -24,11 +24,6 @@ final class DeferMiddlewareTest extends TestCase
         $this->assertSame($defer, $request->getAttribute(Defer::class));
     }
 
-    public function testMakesOneIfItIsGivenNone(): void
-    {
-        $this->assertInstanceOf(Defer::class, $this->requestBehind(new DeferMiddleware())->getAttribute('defer'));
-    }
-
     private function requestBehind(DeferMiddleware $middleware): ServerRequestInterface
     {
         $response = new Response(204);
