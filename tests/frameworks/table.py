@@ -35,7 +35,8 @@ Each request but the last one defers two callbacks, `first` and `second`, of {ms
 
 On `HEAD` PHP drops all output, reports to deferd too (`unreported`). The compressed response is
 text of 20 kB or more, and nginx compresses it; for PHP's own compression see the limits in
-[php/README.md](../php/README.md#limits). `answered` is a request without a deferred phase.
+[php/README.md](../php/README.md#limits). `answered` is a request without a deferred phase,
+`completed` alone one in whose phase there was nothing to do.
 """
 
 

@@ -56,9 +56,11 @@ def test_callbacks_run_once_behind_the_response_in_its_worker(behind, kind):
         assert len(gzip.decompress(seen.body)) >= 20000
 
 
-def test_request_that_defers_nothing_has_no_deferred_phase(behind):
+def test_request_that_defers_nothing_has_no_task(behind):
+    """A framework that works after the response itself has a deferred phase even so, an empty one."""
     seen = behind.visit(PLAIN)
-    assert (seen.status, seen.callbacks, seen.outcome) == (200, (), "answered")
+    assert (seen.status, seen.callbacks) == (200, ())
+    assert seen.outcome in ("answered", "completed")
 
 
 @pytest.mark.parametrize("kind", DEFERRING, ids=lambda kind: kind.name)
