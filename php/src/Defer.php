@@ -4,6 +4,9 @@ declare(strict_types=1);
 
 namespace Deferd;
 
+use Deferd\Testing\FakeDefer;
+use Psr\Log\LoggerInterface;
+
 /**
  * Work to be done after the client has its response.
  *
@@ -17,33 +20,94 @@ namespace Deferd;
  * end-of-response marker; without it fastcgi_finish_request() or litespeed_finish_request() ends it;
  * where PHP has neither, the callbacks run after the output.
  *
- * A callback is called without arguments. What it prints is dropped; what it throws is logged, and
- * the next one runs.
+ * What a callback prints is dropped; what it throws is logged, and the next one runs.
  */
-final class Defer
+class Defer implements \Countable
 {
-    private readonly TaskQueue $queue;
+    /** @var (\Closure(\Throwable, Task): mixed)|null */
+    private readonly ?\Closure $onFailure;
 
-    public function __construct()
+    /** Made with the first task: most requests have none. */
+    private ?TaskQueue $queue = null;
+    private ?Failures $failures = null;
+
+    /**
+     * @param LoggerInterface|null                                  $logger      hears of callbacks that failed; PHP's
+     *                                                                           error log if null
+     * @param (callable(\Throwable $error, Task $task): mixed)|null $onFailure   is called for each that failed
+     * @param bool                                                  $skipOnError whether an error response (status 400
+     *                                                                           and above) skips callbacks that are
+     *                                                                           not always() to be run
+     */
+    public function __construct(
+        private readonly ?LoggerInterface $logger = null,
+        ?callable $onFailure = null,
+        private readonly bool $skipOnError = false,
+    ) {
+        $this->onFailure = $onFailure === null ? null : $onFailure(...);
+        // deferd's, for Channel alone, which asks getenv(). Pages that print $_SERVER need not show them.
+        unset($_SERVER['DEFERD_TOKEN'], $_SERVER['DEFERD_STOP'], $_ENV['DEFERD_TOKEN'], $_ENV['DEFERD_STOP']);
+    }
+
+    /**
+     * For tests of an application: a Defer that records what is deferred and has PHPUnit assertions.
+     *
+     * @param bool $inline whether it also runs each callback at once
+     */
+    public static function fake(bool $inline = false): FakeDefer
     {
-        $this->queue = new TaskQueue();
-        // Takes the token out of $_SERVER as early as we can.
-        Channel::current();
+        return new FakeDefer($inline);
     }
 
     /**
      * Registers a callback. A callback that is running may register more; they run after those that
      * are already waiting.
      *
-     * @param string|null $name what operators see; derived from the callback when null or empty:
-     *                          function, Class::method, or a closure's file:line
+     * The callback is given its Task if its first parameter is required or declared as one. Of a job, job() is
+     * called and then callback() with the result.
+     *
+     * @param string|null $name    what operators see; derived from the callback when null or empty:
+     *                             function, Class::method, a closure's file:line, or a job's class
+     * @param bool        $replace whether it takes the place of those of that name that have not started
      */
-    public function defer(callable $callback, ?string $name = null): static
+    public function defer(callable|JobInterface $callback, ?string $name = null, bool $replace = false): Task
     {
-        $this->queue->add(new Task($callback, $name));
+        $this->failures ??= new Failures($this->logger, $this->onFailure);
+        $task = new Task($callback, $name, $this->skipOnError, $this->failures);
+        if ($replace) {
+            $this->skip($task->name(), 'replaced');
+        }
+        $this->queue ??= new TaskQueue();
+        $this->queue->add($task);
         Phase::current()->expect($this->queue);
 
-        return $this;
+        return $task;
+    }
+
+    /**
+     * Takes out the callbacks of this name that have not started.
+     */
+    public function forget(string $name): void
+    {
+        $this->skip($name, 'cancelled');
+    }
+
+    /**
+     * How many callbacks wait to be started.
+     */
+    public function count(): int
+    {
+        return count($this->waiting());
+    }
+
+    /**
+     * The names of the callbacks that wait to be started, in their order.
+     *
+     * @return list<string>
+     */
+    public function names(): array
+    {
+        return array_map(static fn (Task $task): string => $task->name(), $this->waiting());
     }
 
     /**
@@ -51,7 +115,7 @@ final class Defer
      */
     public function isEmpty(): bool
     {
-        return $this->queue->isEmpty();
+        return $this->count() === 0;
     }
 
     /**
@@ -61,7 +125,7 @@ final class Defer
      */
     public function run(): void
     {
-        if (!$this->queue->isEmpty()) {
+        if ($this->queue !== null && $this->queue->waiting() !== []) {
             Phase::current()->run($this->queue);
         }
     }
@@ -77,5 +141,22 @@ final class Defer
     public function finishResponse(): bool
     {
         return Phase::current()->finishResponse();
+    }
+
+    private function skip(string $name, string $why): void
+    {
+        foreach ($this->waiting() as $task) {
+            if ($task->name() === $name) {
+                $task->skip($why);
+            }
+        }
+    }
+
+    /**
+     * @return list<Task>
+     */
+    private function waiting(): array
+    {
+        return $this->queue?->waiting() ?? [];
     }
 }

@@ -6,13 +6,12 @@ namespace Deferd\Tests;
 
 use Deferd\Task;
 use Deferd\TaskName;
+use PHPUnit\Framework\Attributes\DataProvider;
 use PHPUnit\Framework\TestCase;
 
 final class TaskNameTest extends TestCase
 {
-    /**
-     * @dataProvider callables
-     */
+    #[DataProvider('callables')]
     public function testNamesWhatIsCalled(callable $callback, string $name): void
     {
         $this->assertSame($name, TaskName::of($callback));
@@ -55,10 +54,10 @@ final class TaskNameTest extends TestCase
 
     public function testANameThatWasGivenStands(): void
     {
-        $this->assertSame('mail', (new Task('strlen', 'mail'))->name);
-        $this->assertSame('0', (new Task('strlen', '0'))->name);
-        $this->assertSame('strlen', (new Task('strlen', ''))->name);
-        $this->assertSame('strlen', (new Task('strlen'))->name);
+        $this->assertSame('mail', (new Task('strlen', 'mail'))->name());
+        $this->assertSame('0', (new Task('strlen', '0'))->name());
+        $this->assertSame('strlen', (new Task('strlen', ''))->name());
+        $this->assertSame('strlen', (new Task('strlen'))->name());
     }
 
     public static function work(): void
