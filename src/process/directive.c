@@ -409,7 +409,7 @@ static const struct directive_type type_fpmpool = {path_set, NULL, "FILE"};
 #define DIRECTIVE_ACCESS_FORMAT                                                                    \
     "%R - %u [%t] \"%m %r%Q%q\" %s request=%{id}x class=%{class}x queue_ms=%{queue}x "             \
     "response_ms=%{response}x deferred_ms=%{deferred}x done=%{done}x failed=%{failed}x "           \
-    "skipped=%{skipped}x outcome=%{outcome}x pid=%p"
+    "skipped=%{skipped}x outcome=%{outcome}x pid=%p tasks=\"%{tasks}x\""
 
 #define WORKERS_MAX 1000000
 #define HOUR        3600000ULL

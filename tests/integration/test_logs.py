@@ -336,7 +336,7 @@ def fixture_disk(workspace):
 
 
 # In the access log, and in the error log.
-REQUEST_LINE = r'(?:- - - |)\[[^"]*"(?:GET )?(/[^"]*)" [^"]*pid=-'
+REQUEST_LINE = r'(?:- - - |)\[[^"]*"(?:GET )?(/[^"]*)" [^"]*pid=-(?: tasks="-")?'
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount")
