@@ -2,8 +2,8 @@
 
 An application is a folder with a `public` one in it: php/examples/NAME, or tests/apps/NAME for
 one that knows nothing of deferd. Beside it may stand tests/apps/NAME.composer.json, what its
-composer.json needs on top for the tests. What Composer installs is kept in build/apps, by the
-content of the composer.json it came from.
+composer.json needs on top for the tests, which may be a package in tests/apps/packages. What
+Composer installs is kept in build/apps, by the content of the composer.json files it came from.
 """
 
 import contextlib
@@ -22,7 +22,11 @@ REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 PACKAGE = REPOSITORY / "php"
 EXAMPLES = PACKAGE / "examples"
 APPS = REPOSITORY / "tests" / "apps"
+PACKAGES = APPS / "packages"
 KEPT = REPOSITORY / "build" / "apps"
+
+# What `composer create-project` runs once the packages are there.
+CREATED = ("post-root-package-install", "post-autoload-dump", "post-create-project-cmd")
 
 SERVER = """\
     server {{
@@ -76,11 +80,21 @@ def _lock(path):
         yield
 
 
+def _composer(directory, *arguments):
+    argv = ["composer", *arguments, "--no-interaction"]
+    run = subprocess.run(argv, cwd=directory, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                         stderr=subprocess.STDOUT, text=True, timeout=600, check=False,
+                         env={**os.environ, "COMPOSER_ALLOW_SUPERUSER": "1"})
+    if run.returncode != 0:
+        raise AssertionError(f"{' '.join(argv)} failed:\n{run.stdout}")
+
+
 def _install(wanted):
     """A folder with a `vendor` as this composer.json wants it. Fails if a package cannot be had."""
     text = json.dumps(wanted, indent=4)
     digest = hashlib.sha256(text.encode())
-    digest.update((PACKAGE / "composer.json").read_bytes())
+    for package in [PACKAGE, *sorted(PACKAGES.iterdir())]:
+        digest.update((package / "composer.json").read_bytes())
     done = KEPT / digest.hexdigest()[:16]
     with _lock(KEPT / f"{done.name}.lock"):
         if not done.exists():
@@ -88,13 +102,7 @@ def _install(wanted):
             shutil.rmtree(making, ignore_errors=True)
             making.mkdir()
             (making / "composer.json").write_text(text, "utf-8")
-            argv = ["composer", "update", "--no-interaction", "--no-progress", "--no-scripts",
-                    "--prefer-dist"]
-            run = subprocess.run(argv, cwd=making, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                 stderr=subprocess.STDOUT, text=True, timeout=600, check=False,
-                                 env={**os.environ, "COMPOSER_ALLOW_SUPERUSER": "1"})
-            if run.returncode != 0:
-                raise AssertionError(f"composer update failed:\n{run.stdout}")
+            _composer(making, "update", "--no-progress", "--no-scripts", "--prefer-dist")
             making.rename(done)
     return done
 
@@ -114,9 +122,13 @@ class App:
         wanted = _merged(_read_json(source / "composer.json"),
                          _read_json(APPS / f"{name}.composer.json"))
         if wanted:
-            wanted["repositories"] = [{"type": "path", "url": str(PACKAGE)}]
+            wanted["repositories"] = [{"type": "path", "url": str(place)}
+                                      for place in (PACKAGE, PACKAGES / "*")]
             # Composer writes paths below the folder it runs in as relative ones: it can be moved.
             shutil.copytree(_install(wanted) / "vendor", self.directory / "vendor", symlinks=True)
+        for script in CREATED:
+            if script in wanted.get("scripts", {}):
+                _composer(self.directory, "run-script", script)
 
     @property
     def public(self):

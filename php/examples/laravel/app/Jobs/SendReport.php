@@ -1,0 +1,20 @@
+<?php
+
+namespace App\Jobs;
+
+use App\Services\Step;
+use Illuminate\Foundation\Queue\Queueable;
+
+class SendReport
+{
+    use Queueable;
+
+    public function __construct(private readonly string $recipient)
+    {
+    }
+
+    public function handle(): void
+    {
+        Step::take("report for {$this->recipient}");
+    }
+}

@@ -1,0 +1,40 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Deferd\Laravel\Facades;
+
+use Deferd\Defer as Service;
+use Deferd\Testing\FakeDefer;
+use Illuminate\Support\Facades\Facade;
+
+/**
+ * @method static \Deferd\Task defer(callable|\Deferd\JobInterface $callback, ?string $name = null, bool $replace = false)
+ * @method static void forget(string $name)
+ * @method static int count()
+ * @method static list<string> names()
+ * @method static bool isEmpty()
+ *
+ * @see Service
+ */
+final class Defer extends Facade
+{
+    /** The next request, where the process has one, has another Defer. */
+    protected static $cached = false;
+
+    /**
+     * Puts a fake in the place of the application's Defer, for tests.
+     */
+    public static function fake(bool $inline = false): FakeDefer
+    {
+        $fake = Service::fake($inline);
+        self::swap($fake);
+
+        return $fake;
+    }
+
+    protected static function getFacadeAccessor(): string
+    {
+        return Service::class;
+    }
+}
