@@ -21,6 +21,7 @@ final class Channel
 
     private ResponseState $state = ResponseState::Open;
     private string $pending = '';
+    private bool $dirty = false;
 
     /**
      * @param string|null $token what the marker takes to be deferd's; null without deferd
@@ -47,8 +48,6 @@ final class Channel
         if ($this->state !== ResponseState::Open) {
             return;
         }
-        // A session that stays open keeps the next request of the same visitor waiting.
-        self::closeSession();
         // A client, or a deferd, that went away must not end the deferred work at the next write.
         if (function_exists('ignore_user_abort')) {
             ignore_user_abort(true);
@@ -58,7 +57,7 @@ final class Channel
         }
         $ended = OutputBuffers::end();
         if ($ended && $this->token !== null) {
-            $this->pending .= "\x1EDEFERD/1 END {$this->token}\n";
+            $this->pending = "\x1EDEFERD/1 END {$this->token}\n";
             $this->state = ResponseState::Marked;
         } elseif (self::finishNatively()) {
             $this->state = ResponseState::Closed;
@@ -106,13 +105,12 @@ final class Channel
     }
 
     /**
-     * Starts a new line, in case somebody else printed something since the last flush().
+     * Lets the next flush() begin on a new line, in case somebody else printed something since the last one.
      */
     public function freshLine(): void
     {
-        if ($this->state === ResponseState::Marked && $this->pending === '') {
-            $this->pending = "\n";
-        }
+        // Nothing may come between the body and the marker.
+        $this->dirty = $this->reports() && !$this->marking();
     }
 
     /**
@@ -123,15 +121,36 @@ final class Channel
         $this->pending .= $bytes;
     }
 
-    public function flush(): void
+    /**
+     * Writes what has been added. While somebody's output buffer is open it waits: it would come late, or changed, or
+     * never.
+     *
+     * @param bool $last whether there is no later one to wait for
+     */
+    public function flush(bool $last = false): void
     {
-        if ($this->pending !== '') {
-            $bytes = $this->pending;
-            $this->pending = '';
+        if ($this->pending !== '' && ($last || ob_get_level() === 0)) {
             // The echo also sends the headers, which flush() alone does not do before PHP 8.4.
-            echo $bytes;
+            echo $this->take();
             flush();
         }
+    }
+
+    /**
+     * What the next flush() would write, for somebody else to write.
+     */
+    public function take(): string
+    {
+        $bytes = ($this->dirty ? "\n" : '') . $this->pending;
+        $this->pending = '';
+        $this->dirty = false;
+
+        return $bytes;
+    }
+
+    private function marking(): bool
+    {
+        return str_starts_with($this->pending, "\x1E");
     }
 
     /**
@@ -163,7 +182,10 @@ final class Channel
         return is_string($path) && str_starts_with($path, '/') ? $path : null;
     }
 
-    private static function closeSession(): void
+    /**
+     * Writes and closes the session: one that stays open keeps the next request of the same visitor waiting.
+     */
+    public static function closeSession(): void
     {
         if (function_exists('session_status') && session_status() === PHP_SESSION_ACTIVE) {
             Attempt::to('write the session', session_write_close(...));

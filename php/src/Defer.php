@@ -4,6 +4,8 @@ declare(strict_types=1);
 
 namespace Deferd;
 
+use Psr\Log\LoggerInterface;
+
 /**
  * Work to be done after the client has its response.
  *
@@ -17,16 +19,28 @@ namespace Deferd;
  * end-of-response marker; without it fastcgi_finish_request() or litespeed_finish_request() ends it;
  * where PHP has neither, the callbacks run after the output.
  *
- * A callback is called without arguments. What it prints is dropped; what it throws is logged, and
- * the next one runs.
+ * What a callback prints is dropped; what it throws is logged, and the next one runs.
  */
-final class Defer
+class Defer implements \Countable
 {
     private readonly TaskQueue $queue;
+    private readonly Failures $failures;
 
-    public function __construct()
-    {
+    /**
+     * @param LoggerInterface|null                             $logger      hears of callbacks that failed; PHP's error
+     *                                                                      log if null
+     * @param (callable(\Throwable $error, Task $task): mixed)|null $onFailure is called for each that failed
+     * @param bool                                             $skipOnError whether an error response (status 400 and
+     *                                                                      above) skips callbacks that are not
+     *                                                                      always() to be run
+     */
+    public function __construct(
+        ?LoggerInterface $logger = null,
+        ?callable $onFailure = null,
+        private readonly bool $skipOnError = false,
+    ) {
         $this->queue = new TaskQueue();
+        $this->failures = new Failures($logger, $onFailure);
         // Takes the token out of $_SERVER as early as we can.
         Channel::current();
     }
@@ -35,15 +49,49 @@ final class Defer
      * Registers a callback. A callback that is running may register more; they run after those that
      * are already waiting.
      *
-     * @param string|null $name what operators see; derived from the callback when null or empty:
-     *                          function, Class::method, or a closure's file:line
+     * The callback is given its Task if its first parameter is required or declared as one. Of a job, job() is called and
+     * then callback() with the result.
+     *
+     * @param string|null $name    what operators see; derived from the callback when null or empty:
+     *                             function, Class::method, a closure's file:line, or a job's class
+     * @param bool        $replace whether it takes the place of those of that name that have not started
      */
-    public function defer(callable $callback, ?string $name = null): static
+    public function defer(callable|JobInterface $callback, ?string $name = null, bool $replace = false): Task
     {
-        $this->queue->add(new Task($callback, $name));
+        $task = new Task($callback, $name, $this->skipOnError, $this->failures);
+        if ($replace) {
+            $this->skip($task->name(), 'replaced');
+        }
+        $this->queue->add($task);
         Phase::current()->expect($this->queue);
 
-        return $this;
+        return $task;
+    }
+
+    /**
+     * Takes out the callbacks of this name that have not started.
+     */
+    public function forget(string $name): void
+    {
+        $this->skip($name, 'cancelled');
+    }
+
+    /**
+     * How many callbacks wait to be started.
+     */
+    public function count(): int
+    {
+        return count($this->queue->waiting());
+    }
+
+    /**
+     * The names of the callbacks that wait to be started, in their order.
+     *
+     * @return list<string>
+     */
+    public function names(): array
+    {
+        return array_map(static fn (Task $task): string => $task->name(), $this->queue->waiting());
     }
 
     /**
@@ -51,7 +99,7 @@ final class Defer
      */
     public function isEmpty(): bool
     {
-        return $this->queue->isEmpty();
+        return $this->count() === 0;
     }
 
     /**
@@ -61,7 +109,7 @@ final class Defer
      */
     public function run(): void
     {
-        if (!$this->queue->isEmpty()) {
+        if (!$this->isEmpty()) {
             Phase::current()->run($this->queue);
         }
     }
@@ -77,5 +125,14 @@ final class Defer
     public function finishResponse(): bool
     {
         return Phase::current()->finishResponse();
+    }
+
+    private function skip(string $name, string $why): void
+    {
+        foreach ($this->queue->waiting() as $task) {
+            if ($task->name() === $name) {
+                $task->skip($why);
+            }
+        }
     }
 }

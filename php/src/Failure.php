@@ -18,28 +18,29 @@ final class Failure
     private const MESSAGE = 700;
     private const FILE = 300;
 
+    private const FATAL = E_ERROR | E_PARSE | E_CORE_ERROR | E_COMPILE_ERROR | E_USER_ERROR | E_RECOVERABLE_ERROR;
+
     public static function of(\Throwable $error): string
     {
         return self::describe($error::class, $error->getMessage(), $error->getFile(), $error->getLine());
     }
 
     /**
-     * The fatal error that ended the main code, if one did.
+     * The fatal error that PHP ended with, an uncaught exception included; null if there was none.
      */
-    public static function ofFatalError(): string
+    public static function fatalError(): ?\ErrorException
     {
         $error = error_get_last();
-        $fatal = E_ERROR | E_PARSE | E_CORE_ERROR | E_COMPILE_ERROR | E_USER_ERROR | E_RECOVERABLE_ERROR;
-        if ($error === null || ($error['type'] & $fatal) === 0) {
-            return 'PHP ended it';
+        if ($error === null || ($error['type'] & self::FATAL) === 0) {
+            return null;
         }
 
-        return self::describe('Fatal error', $error['message'], $error['file'], $error['line']);
+        return new \ErrorException($error['message'], 0, $error['type'], $error['file'], $error['line']);
     }
 
-    public static function ofExit(): string
+    public static function ofFatalError(\ErrorException $error): string
     {
-        return 'exit: the callback ended with exit() or die()';
+        return self::describe('Fatal error', $error->getMessage(), $error->getFile(), $error->getLine());
     }
 
     private static function describe(string $what, string $message, string $file, int $line): string

@@ -5,8 +5,7 @@ declare(strict_types=1);
 namespace Deferd;
 
 /**
- * What happens to the tasks, told to deferd in lines of JSON (docs/protocol.md), and to PHP's error log when one
- * fails. Without deferd only the log remains.
+ * What happens to the tasks, told to deferd in lines of JSON (docs/protocol.md).
  *
  * @internal
  */
@@ -15,15 +14,44 @@ final class Journal
     /** For names in one line: a line has at most 8192 bytes, newline included (docs/protocol.md). */
     private const ROOM = 8192 - 64;
 
+    /** Those who watch need no more. */
+    private const PROGRESS_NS = 100_000_000;
+
+    /** deferd keeps less of it. */
+    private const TEXT = 1000;
+
     private bool $begun = false;
+    private bool $ended = true;
     private int $announced = 0;
+
+    /** The last progress of the running task, if it was not written yet. */
+    private string $progress = '';
+    private int $progressAt = 0;
 
     public function __construct(private readonly Channel $channel, private readonly int $pid)
     {
     }
 
+    public function hasBegun(): bool
+    {
+        return $this->begun;
+    }
+
     /**
-     * Numbers the tasks and names them to deferd, in as many lines as it takes.
+     * Begins, with no task too.
+     *
+     * @param list<Task> $tasks
+     */
+    public function begin(array $tasks): void
+    {
+        $this->announce($tasks);
+        if (!$this->begun) {
+            $this->writeNames([]);
+        }
+    }
+
+    /**
+     * Numbers the tasks that have no number and names them to deferd, in as many lines as it takes.
      *
      * @param list<Task> $tasks
      */
@@ -35,8 +63,11 @@ final class Journal
         $names = [];
         $room = self::ROOM;
         foreach ($tasks as $task) {
+            if ($task->index !== null) {
+                continue;
+            }
             $task->index = $this->announced++;
-            $name = self::json($task->name);
+            $name = self::json($task->name());
             $room -= strlen($name) + 1;
             if ($room < 0) {
                 $this->writeNames($names);
@@ -53,11 +84,34 @@ final class Journal
     public function start(Task $task): void
     {
         $this->report($task, 'start');
-        $this->channel->flush();
+        $this->progress = '';
+        $this->progressAt = 0;
+    }
+
+    /**
+     * @return bool whether it is time to write it
+     */
+    public function progress(Task $task, float $ratio, string $text): bool
+    {
+        $this->progress = self::json([
+            'event' => 'progress',
+            'task' => $task->index,
+            // NAN is 0.
+            'ratio' => $ratio > 0 ? round(min($ratio, 1), 4) : 0,
+            'text' => Text::clip($text, self::TEXT),
+        ]) . "\n";
+        if (hrtime(true) - $this->progressAt < self::PROGRESS_NS) {
+            return false;
+        }
+        $this->progressAt = hrtime(true);
+        $this->writeProgress();
+
+        return true;
     }
 
     public function done(Task $task, float $ms): void
     {
+        $this->writeProgress();
         $this->report($task, 'done', ['ms' => $ms]);
     }
 
@@ -66,8 +120,8 @@ final class Journal
      */
     public function fail(Task $task, float $ms, string $error): void
     {
+        $this->writeProgress();
         $this->report($task, 'fail', ['ms' => $ms, 'error' => $error]);
-        ErrorLog::write("deferred {$task->name} failed: $error");
     }
 
     public function skip(Task $task, string $why): void
@@ -77,10 +131,16 @@ final class Journal
 
     public function end(): void
     {
-        if ($this->begun) {
+        if (!$this->ended) {
             $this->channel->write("{\"event\":\"end\"}\n");
+            $this->ended = true;
         }
-        $this->channel->flush();
+    }
+
+    private function writeProgress(): void
+    {
+        $this->channel->write($this->progress);
+        $this->progress = '';
     }
 
     /**
@@ -91,6 +151,7 @@ final class Journal
         $head = $this->begun ? '"event":"add"' : '"event":"begin","pid":' . $this->pid;
         $this->channel->write('{' . $head . ',"tasks":[' . implode(',', $names) . "]}\n");
         $this->begun = true;
+        $this->ended = false;
     }
 
     /**
@@ -98,8 +159,9 @@ final class Journal
      */
     private function report(Task $task, string $event, array $details = []): void
     {
-        // A task without a number was announced to nobody.
-        if ($task->index !== null) {
+        // A task without a number was announced to nobody. And a forked child has begun nothing.
+        if ($task->index !== null && $this->begun) {
+            $this->ended = false;
             $this->channel->write(self::json(['event' => $event, 'task' => $task->index] + $details) . "\n");
         }
     }

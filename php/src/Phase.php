@@ -6,11 +6,10 @@ namespace Deferd;
 
 /**
  * The deferred phase of this request: ends the response, runs the tasks of every Defer that was told to run, one
- * after the other, and at the end of the request those that nobody ran.
+ * after the other, and at the end of the request those that nobody ran; reports those that somebody else runs.
  *
- * A task that throws is reported and the next one runs. So it is after exit() in a task, and after a fatal error in
- * a task if the main code called run(). A fatal error during the shutdown is the end: PHP then calls no function of
- * ours any more.
+ * A task that throws is reported and the next one runs. So it is after exit() in a task. A fatal error in a task is
+ * the end: what has not started is not run, and reported as such.
  *
  * @internal
  */
@@ -31,8 +30,14 @@ final class Phase
     /** @var array<int, TaskQueue> by object id: those that run now, in the order of their run() calls */
     private array $queues = [];
 
-    /** @var \SplQueue<TaskQueue> for each announced task, in the order of their numbers, where it waits */
+    /** @var \SplQueue<Task> the tasks of those, in the order in which they run */
     private \SplQueue $line;
+
+    /** Those that somebody else calls. */
+    private readonly Watchlist $watched;
+
+    /** What follows a fastcgi_finish_request(). */
+    private ?Rest $rest = null;
 
     private bool $running = false;
     private ?Task $task = null;
@@ -42,7 +47,8 @@ final class Phase
     {
         $this->channel = Channel::current();
         $this->journal = new Journal($this->channel, self::pid());
-        $this->silence = new Silence();
+        $this->silence = new Silence($this->lastWords(...));
+        $this->watched = new Watchlist($this->channel, $this->journal);
         $this->pid = self::pid();
         $this->line = new \SplQueue();
     }
@@ -63,7 +69,7 @@ final class Phase
     public function expect(TaskQueue $queue): void
     {
         $this->expected[spl_object_id($queue)] = $queue;
-        $this->atExit ??= new AtExit($this->runExpected(...));
+        $this->endAtExit();
     }
 
     /**
@@ -86,6 +92,7 @@ final class Phase
     {
         // Within a task it is ended, as far as it can be, and the buffers belong to the task.
         if (!$this->running) {
+            Channel::closeSession();
             $this->channel->finish(atExit: false);
             $this->channel->flush();
         }
@@ -94,32 +101,128 @@ final class Phase
     }
 
     /**
+     * Ends the response and begins the phase, which then lasts until the end of the request.
+     *
+     * @return bool whether the client has the complete response by this
+     */
+    public function finishRequest(bool $restIsTask): bool
+    {
+        if ($this->running || $this->channel->finished()) {
+            return false;
+        }
+        $this->channel->finish(atExit: false);
+        if ($this->channel->reports()) {
+            $this->endAtExit();
+            $this->rest = new Rest($this->journal);
+            $tasks = [...$this->watched->waiting(), ...$this->waiting()];
+            if ($tasks === [] && $restIsTask) {
+                $this->rest->start();
+            } else {
+                $this->journal->begin($tasks);
+            }
+        }
+        $this->channel->flush();
+
+        return $this->channel->finished();
+    }
+
+    /**
+     * Announces a task that somebody else is going to call.
+     */
+    public function watch(Task $task): void
+    {
+        $this->endAtExit();
+        $this->watched->add($task);
+    }
+
+    /**
+     * @param array<mixed> $arguments
+     */
+    public function call(Task $task, callable $callback, array $arguments): mixed
+    {
+        // In a forked child there is nobody to report to.
+        return $this->pid === self::pid()
+            ? $this->watched->call($task, $callback, $arguments)
+            : $callback(...$arguments);
+    }
+
+    /**
+     * A task that has a number was cancelled.
+     */
+    public function skip(Task $task, string $why): void
+    {
+        $this->channel->freshLine();
+        $this->journal->skip($task, $why);
+        $this->channel->flush();
+    }
+
+    public function progress(Task $task, float $ratio, string $text): void
+    {
+        if (!$this->journal->progress($task, $ratio, $text)) {
+            return;
+        }
+        if ($this->silence->holds()) {
+            $this->silence->pass($this->channel->take());
+        } else {
+            $this->channel->freshLine();
+            $this->channel->flush();
+        }
+    }
+
+    private function endAtExit(): void
+    {
+        $this->atExit ??= new AtExit($this->end(...));
+    }
+
+    /**
      * The end of the request: the main code, and whatever it was doing, is over.
      */
-    private function runExpected(): void
+    private function end(): void
     {
         $this->atExit = null;
         if ($this->pid !== self::pid()) {
             return;
         }
-        if ($this->task !== null) {
-            $this->settle($this->task, Failure::ofFatalError());
-        }
+        $error = Failure::fatalError();
+        $this->endRunning($error);
+        $this->channel->freshLine();
+        $this->rest?->end($error, $this->watched->failed);
+        $this->rest = null;
         foreach ($this->expected as $id => $queue) {
-            if (!$queue->isEmpty()) {
+            if ($queue->waiting() !== []) {
                 $this->queues[$id] = $queue;
             }
         }
         if ($this->queues !== []) {
             $this->begin(atExit: true);
         }
+        $this->watched->close('not called');
+        $this->journal->end();
+        $this->channel->flush(last: true);
+    }
+
+    /**
+     * A task that still runs when the main code is over was ended by a fatal error, or waits in a Fiber.
+     */
+    private function endRunning(?\ErrorException $error): void
+    {
+        $task = $this->task ?? $this->watched->running();
+        if ($task !== null && $error !== null) {
+            $this->giveUp($task, $error);
+            $task->failures?->tell($task, Failure::ofFatalError($error), $error);
+            $this->silence->end();
+        } elseif ($this->task !== null) {
+            $this->settle($this->task, 'PHP ended it', new \RuntimeException('PHP ended it'));
+        }
     }
 
     private function begin(bool $atExit): void
     {
         $this->running = true;
+        Channel::closeSession();
         $this->channel->finish($atExit);
         $this->channel->resume();
+        $this->journal->announce($this->watched->waiting());
         $this->work();
     }
 
@@ -127,19 +230,25 @@ final class Phase
     {
         $guard = new ExitGuard($this->goOnAfterExit(...));
         while (($task = $this->next()) !== null) {
-            if ($this->channel->stopRequested()) {
-                $this->journal->skip($task, 'stopped');
+            if (!$task->waits()) {
                 continue;
             }
-            $this->journal->start($task);
-            $this->task = $task;
-            $this->startedAt = hrtime(true);
-            $this->silence->begin();
-            $this->settle($task, self::attempt($task));
+            $why = $this->channel->stopRequested() ? 'stopped' : $task->whyNot();
+            if ($why !== null) {
+                $task->drop();
+                $this->journal->skip($task, $why);
+            } else {
+                $this->journal->start($task);
+                $this->channel->flush();
+                $this->attempt($task);
+            }
         }
-        $this->journal->end();
+        if ($this->rest === null && !$this->watched->isOpen()) {
+            $this->journal->end();
+        }
+        $this->channel->flush();
         $this->queues = [];
-        $this->expected = array_filter($this->expected, static fn (TaskQueue $queue): bool => !$queue->isEmpty());
+        $this->expected = array_filter($this->expected, static fn (TaskQueue $queue): bool => $queue->waiting() !== []);
         $this->running = false;
         $guard->disarm();
     }
@@ -152,7 +261,8 @@ final class Phase
             return;
         }
         if ($this->task !== null) {
-            $this->settle($this->task, Failure::ofExit());
+            $exit = new \RuntimeException('the callback ended with exit() or die()');
+            $this->settle($this->task, 'exit: ' . $exit->getMessage(), $exit);
         }
         $this->work();
     }
@@ -162,47 +272,103 @@ final class Phase
      */
     private function next(): ?Task
     {
-        $fresh = [];
         foreach ($this->queues as $queue) {
-            foreach ($queue->takeFresh() as $task) {
-                $fresh[] = $task;
-                $this->line->enqueue($queue);
+            $fresh = $queue->takeFresh();
+            $this->journal->announce($fresh);
+            foreach ($fresh as $task) {
+                $this->line->enqueue($task);
             }
         }
-        $this->journal->announce($fresh);
 
-        return $this->line->isEmpty() ? null : $this->line->dequeue()->next();
+        return $this->line->isEmpty() ? null : $this->line->dequeue();
     }
 
     /**
-     * @return string|null what went wrong
+     * All that wait in any Defer.
+     *
+     * @return list<Task>
      */
-    private static function attempt(Task $task): ?string
+    private function waiting(): array
     {
+        return array_merge(...array_map(
+            static fn (TaskQueue $queue): array => $queue->waiting(),
+            array_values($this->expected + $this->queues)
+        ));
+    }
+
+    private function attempt(Task $task): void
+    {
+        // So that a fatal error found later is this task's.
+        error_clear_last();
+        $this->task = $task;
+        $this->startedAt = hrtime(true);
+        $this->silence->begin();
+        $task->begin();
+        $what = null;
+        $error = null;
         try {
             $task->run();
-
-            return null;
         } catch (\Throwable $error) {
-            return Failure::of($error);
+            $what = Failure::of($error);
         }
+        $this->settle($task, $what, $error);
     }
 
     /**
-     * @param string|null $error null if it returned
+     * @param string|null $what what went wrong; null if it returned
      */
-    private function settle(Task $task, ?string $error): void
+    private function settle(Task $task, ?string $what = null, ?\Throwable $error = null): void
     {
-        $ms = round((hrtime(true) - $this->startedAt) / 1e6, 3);
-        $this->task = null;
+        $this->report($task, $what);
+        if ($what !== null && $error !== null) {
+            $task->failures?->tell($task, $what, $error);
+        }
         if (!$this->silence->end()) {
             $this->channel->freshLine();
         }
-        if ($error === null) {
-            $this->journal->done($task, $ms);
-        } else {
-            $this->journal->fail($task, $ms, $error);
+    }
+
+    private function report(Task $task, ?string $what): void
+    {
+        $ms = round((hrtime(true) - $this->startedAt) / 1e6, 3);
+        $this->task = null;
+        $task->end();
+        $what === null ? $this->journal->done($task, $ms) : $this->journal->fail($task, $ms, $what);
+    }
+
+    /**
+     * What PHP writes for us if a fatal error has ended a task and it calls nothing else of ours.
+     */
+    private function lastWords(): string
+    {
+        $task = $this->task;
+        $error = Failure::fatalError();
+        if ($task === null || $error === null) {
+            return '';
         }
+        $this->giveUp($task, $error);
+        Failures::write($task, Failure::ofFatalError($error));
+
+        return $this->channel->reports() ? $this->channel->take() : '';
+    }
+
+    /**
+     * After a fatal error in this task: accounts for it and for all that are not run.
+     */
+    private function giveUp(Task $task, \ErrorException $error): void
+    {
+        $this->task === $task
+            ? $this->report($task, Failure::ofFatalError($error))
+            : $this->watched->fail($task, Failure::ofFatalError($error));
+        $why = "not run: fatal error in {$task->name()}";
+        $rest = $this->waiting();
+        $this->journal->announce($rest);
+        foreach ($rest as $other) {
+            $other->drop();
+            $this->journal->skip($other, $why);
+        }
+        $this->watched->close($why);
+        $this->journal->end();
     }
 
     /**

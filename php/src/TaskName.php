@@ -12,12 +12,15 @@ namespace Deferd;
 final class TaskName
 {
     /**
-     * A function's name, Class::method, or a closure's file:line.
+     * A function's name, Class::method, a closure's file:line, or a job's class.
      */
-    public static function of(callable $callback): string
+    public static function of(callable|JobInterface $callback): string
     {
         if ($callback instanceof \Closure) {
             return self::ofClosure($callback);
+        }
+        if ($callback instanceof JobInterface) {
+            return self::ofClass($callback::class);
         }
         if (is_array($callback)) {
             [$class, $method] = $callback;
@@ -45,7 +48,12 @@ final class TaskName
 
     private static function ofMethod(string $class, string $method): string
     {
+        return self::ofClass($class) . "::$method";
+    }
+
+    private static function ofClass(string $class): string
+    {
         // The name of an anonymous class goes on with a null byte, its file and its line.
-        return explode("\0", $class)[0] . '::' . $method;
+        return explode("\0", $class)[0];
     }
 }

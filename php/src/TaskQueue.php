@@ -5,36 +5,36 @@ declare(strict_types=1);
 namespace Deferd;
 
 /**
- * The callbacks of one Defer that were not started yet, first in, first out.
+ * The callbacks of one Defer, first in, first out.
  *
  * @internal
  */
 final class TaskQueue
 {
-    /** @var \SplQueue<Task> */
-    private \SplQueue $waiting;
+    /** @var list<Task> those that wait, and some that no longer do */
+    private array $tasks = [];
 
-    /** @var list<Task> those of the waiting that takeFresh() has not handed out */
+    /** @var list<Task> those that takeFresh() has not handed out */
     private array $fresh = [];
-
-    public function __construct()
-    {
-        $this->waiting = new \SplQueue();
-    }
 
     public function add(Task $task): void
     {
-        $this->waiting->enqueue($task);
+        $this->tasks[] = $task;
         $this->fresh[] = $task;
     }
 
-    public function isEmpty(): bool
+    /**
+     * Those that were neither started nor cancelled.
+     *
+     * @return list<Task>
+     */
+    public function waiting(): array
     {
-        return $this->waiting->isEmpty();
+        return $this->tasks = array_values(array_filter($this->tasks, static fn (Task $task): bool => $task->waits()));
     }
 
     /**
-     * The tasks added since the last call, which stay in the queue.
+     * The tasks added since the last call, but for those that were cancelled.
      *
      * @return list<Task>
      */
@@ -43,16 +43,6 @@ final class TaskQueue
         $fresh = $this->fresh;
         $this->fresh = [];
 
-        return $fresh;
-    }
-
-    /**
-     * Takes the first task out.
-     *
-     * @throws \RuntimeException when the queue is empty
-     */
-    public function next(): Task
-    {
-        return $this->waiting->dequeue();
+        return array_values(array_filter($fresh, static fn (Task $task): bool => $task->waits()));
     }
 }

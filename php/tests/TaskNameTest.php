@@ -55,10 +55,10 @@ final class TaskNameTest extends TestCase
 
     public function testANameThatWasGivenStands(): void
     {
-        $this->assertSame('mail', (new Task('strlen', 'mail'))->name);
-        $this->assertSame('0', (new Task('strlen', '0'))->name);
-        $this->assertSame('strlen', (new Task('strlen', ''))->name);
-        $this->assertSame('strlen', (new Task('strlen'))->name);
+        $this->assertSame('mail', (new Task('strlen', 'mail'))->name());
+        $this->assertSame('0', (new Task('strlen', '0'))->name());
+        $this->assertSame('strlen', (new Task('strlen', ''))->name());
+        $this->assertSame('strlen', (new Task('strlen'))->name());
     }
 
     public static function work(): void

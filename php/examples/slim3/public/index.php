@@ -73,10 +73,9 @@ $app->get('/exit', function () {
 $app->get('/throws', function (Request $request, Response $response) {
     $steps = $this->steps;
     $steps->main(1);
-    $this->defer
-        ->defer(fn () => $steps->slow(2), 'step 2')
-        ->defer(fn () => throw new RuntimeException('the mail server is away'), 'step 3')
-        ->defer(fn () => $steps->slow(4), 'step 4');
+    $this->defer->defer(fn () => $steps->slow(2), 'step 2');
+    $this->defer->defer(fn () => throw new RuntimeException('the mail server is away'), 'step 3');
+    $this->defer->defer(fn () => $steps->slow(4), 'step 4');
 
     return $response->withHeader('Content-Type', 'text/plain')->write((string) $steps);
 });
