@@ -1,0 +1,348 @@
+"""Symfony behind real nginx, deferd and php-fpm: with the bundle, and an application that knows
+nothing of deferd."""
+
+import json
+import os
+import shutil
+import subprocess
+from unittest import mock
+
+import pytest
+from harness import Fpm, Workspace, deferctl, wait_until
+from harness.apps import APPS, PACKAGE, App
+
+# The first test waits for Composer.
+pytestmark = pytest.mark.time_limit(300)
+
+DEBUG = {"APP_ENV": "dev", "APP_DEBUG": "1"}
+
+# method, path, status, body (None: something)
+RESPONSES = [
+    ("GET", "/get", 200, b"got\n"),
+    ("POST", "/post", 200, b'{"posted":{"a":"b"}}'),
+    ("HEAD", "/get", 200, b""),
+    ("GET", "/no-content", 204, b""),
+    ("GET", "/redirect", 302, None),
+    ("GET", "/stream", 200, b"".join(b"line %d\n" % number for number in range(1, 6))),
+    ("GET", "/file", 200, None),
+    ("GET", "/compressed", 200, b"to be compressed\n" * 4000),
+    ("GET", "/error", 500, None),
+    ("GET", "/exit", 200, b"left\n"),
+]
+
+# What php.ini says for an application that knows nothing of deferd.
+POLYFILL = """\
+<?php
+
+require '{package}/autoload.php';
+
+function fastcgi_finish_request(): bool
+{{
+    Deferd\\Symfony\\AfterResponse::watchKernel();
+
+    return Deferd\\FinishRequest::finish(false);
+}}
+"""
+
+SEND = "App\\EventSubscriber\\MailSubscriber::send"
+UPDATE = "App\\EventListener\\SearchIndex::update"
+CLEAN_UP = "App\\EventSubscriber\\MailSubscriber::cleanUp"
+
+
+@pytest.fixture(name="place", scope="module")
+def fixture_place():
+    with Workspace() as workspace:
+        yield workspace
+
+
+@pytest.fixture(name="install", scope="module")
+def fixture_install(request, place):
+    """install("symfony"): the application, with its packages; says which Symfony that is."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+
+    def install(name, workspace=place):
+        app = App(workspace, name)
+        with capture.global_and_fixture_disabled():
+            print(f"\n{name}: symfony/framework-bundle {app.version('symfony/framework-bundle')}, "
+                  f"http-foundation {app.version('symfony/http-foundation')}")
+        return app
+
+    return install
+
+
+@pytest.fixture(name="example", scope="module")
+def fixture_example(install):
+    return install("symfony")
+
+
+@pytest.fixture(name="unaware", scope="module")
+def fixture_unaware(install):
+    return install("symfony-unaware")
+
+
+@pytest.fixture(name="fpm", scope="module")
+def fixture_fpm(place):
+    with Fpm(place, workers=4) as fpm:
+        yield fpm
+
+
+@pytest.fixture(name="polyfilled", scope="module")
+def fixture_polyfilled(place):
+    """A php-fpm with two more lines in its php.ini."""
+    polyfill = place.write("polyfill.php", POLYFILL.format(package=PACKAGE))
+    place.make_directory("ini")
+    place.write("ini/deferd.ini", f"auto_prepend_file = {polyfill}\n"
+                                  "disable_functions = fastcgi_finish_request\n")
+    with mock.patch.dict(os.environ, PHP_INI_SCAN_DIR=":" + place.path("ini")):
+        with Fpm(place, workers=4, name="polyfilled") as fpm:
+            yield fpm
+
+
+class Site:
+    """An application behind nginx, with or without deferd, and what it left in DEMO_LOG."""
+
+    def __init__(self, app, workspace, upstream, deferd, params):
+        self.deferd = deferd
+        self._workspace = workspace
+        self._trace = f"trace-{'deferd' if deferd else 'direct'}"
+        params = {"DEMO_LOG": workspace.path(self._trace), **params}
+        lines = "".join(f"            fastcgi_param {name} {value};\n"
+                        for name, value in params.items())
+        name = f"nginx-{self._trace}"
+        self.nginx = workspace.enter(app.serve(workspace, upstream, lines, name=name))
+
+    def trace(self):
+        """[[pid, what], …]"""
+        lines = [line.split(" ", 1) for line in self._workspace.lines(self._trace)]
+        return [(int(pid), what) for pid, what in lines]
+
+    def events(self):
+        return [what for _pid, what in self.trace()]
+
+    def tasks(self):
+        """[(name, state, why or error), …] of the only phase."""
+        listed = deferctl("-s", self.deferd.control, "list", "--all", "--json")
+        phases = json.loads(listed.stdout)
+        assert len(phases) == 1
+        return [(task["name"], task["state"], task["text"] or task["error"])
+                for task in phases[0]["tasks"]]
+
+    def names(self):
+        return [(name, state) for name, state, _text in self.tasks()]
+
+
+@pytest.fixture(name="serve")
+def fixture_serve(workspace, start_master):
+    """serve(app, fpm): it behind nginx and deferd; with direct=True without deferd."""
+
+    def serve(app, fpm, direct=False, params=None):
+        deferd = None if direct else start_master(fpm)
+        upstream = (deferd or fpm).address
+        return Site(app, workspace, upstream, deferd, params or {})
+
+    return serve
+
+
+@pytest.fixture(name="site")
+def fixture_site(serve, example, fpm):
+    return serve(example, fpm)
+
+
+def request_of(site, outcome="completed"):
+    """The only finished request."""
+    request = site.deferd.wait_for_requests(1, 15.0)[0]
+    assert request.outcome == outcome
+    return request
+
+
+# --- the bundle ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method, path, status, body", RESPONSES,
+                         ids=[f"{method} {path}" for method, path, _, _ in RESPONSES])
+def test_response_comes_first_then_each_callback_once_in_the_same_worker(
+    site, method, path, status, body
+):
+    form = {"Content-Type": "application/x-www-form-urlencoded"} if method == "POST" else {}
+    response = site.nginx.request(method, f"{path}?ms=150", b"a=b" if form else None, form, 30.0)
+    assert response.status == status
+    assert response.body == body if body is not None else response.body
+    request = request_of(site, "unreported" if method == "HEAD" else "completed")
+    assert request.status == status
+    # The time of both lies behind the response's end.
+    assert request.deferred_ms >= 300
+    trace = site.trace()
+    assert [what for _pid, what in trace] == ["first", "second"]
+    assert len({pid for pid, _what in trace}) == 1
+    if method != "HEAD":
+        assert (request.done, request.failed, request.skipped) == (2, 0, 0)
+        assert request.pid == trace[0][0]
+        assert site.names() == [("first", "done"), ("second", "done")]
+
+
+def test_compressed_response_comes_first(serve, example, fpm, workspace):
+    site = serve(example, fpm, params={"X": "y;\ngzip on;\ngzip_types text/plain"})
+    response = site.nginx.get("/compressed?ms=150", headers={"Accept-Encoding": "gzip"})
+    assert response.header("content-encoding") == "gzip"
+    assert request_of(site).deferred_ms >= 300
+
+
+def test_request_that_defers_nothing_has_no_tasks(site):
+    assert site.nginx.get("/plain", timeout=30.0).text == "nothing deferred\n"
+    request = request_of(site)
+    assert (request.done, request.failed, request.skipped) == (0, 0, 0)
+    assert site.tasks() == []
+
+
+def test_callback_that_throws_is_reported_and_the_others_run(site):
+    assert site.nginx.get("/throws?ms=1", timeout=30.0).text == "got\n"
+    request = request_of(site, "failed")
+    assert (request.done, request.failed) == (2, 1)
+    site.deferd.wait_for_line('"mail" failed: RuntimeException: the mail server is away')
+    assert site.names() == [("mail", "failed"), ("first", "done"), ("second", "done")]
+
+
+def test_session_is_there_in_the_next_request_which_does_not_wait(site):
+    site.nginx.get("/plain", timeout=30.0)
+    first = site.nginx.get("/session?ms=1500")
+    cookie = first.header("set-cookie").split(";")[0]
+    second = site.nginx.get("/session?ms=1", headers={"Cookie": cookie})
+    assert [first.text, second.text] == ["1\n", "2\n"]
+    # The first one's callbacks take three seconds.
+    assert not [request for request in site.deferd.requests if "ms=1500" in request.uri]
+    request = site.deferd.wait_for_request("/session?ms=1500")
+    assert (request.outcome, request.done) == ("completed", 2)
+
+
+def test_callbacks_are_skipped_after_an_error_if_configured(serve, example, fpm):
+    directory = example.directory / "config" / "packages" / "strict"
+    directory.mkdir(exist_ok=True)
+    (directory / "defer.yaml").write_text("defer:\n    skip_on_error: true\n", "utf-8")
+    site = serve(example, fpm, params={"APP_ENV": "strict"})
+    assert site.nginx.get("/error?ms=1", timeout=30.0).status == 500
+    request_of(site)
+    assert site.tasks() == [("first", "skipped", "status 500"), ("second", "skipped", "status 500")]
+    assert site.events() == []
+
+
+@pytest.mark.parametrize("runtime", [False, True], ids=["send", "runtime"])
+@pytest.mark.parametrize("params", [{}, DEBUG], ids=["prod", "debug"])
+def test_front_controllers_end_the_response(install, serve, fpm, workspace, runtime, params):
+    """symfony/runtime in debug mode lets the client wait for kernel.terminate."""
+    app = install("symfony", workspace)
+    if runtime:
+        shutil.copy(APPS / "runtime.php", app.directory / "public" / "index.php")
+    site = serve(app, fpm, params=params)
+    assert site.nginx.get("/get?ms=150", timeout=30.0).text == "got\n"
+    assert request_of(site).deferred_ms >= 300
+    assert site.names() == [("first", "done"), ("second", "done")]
+
+
+def test_without_deferd_the_response_comes_first_too(serve, example, fpm):
+    site = serve(example, fpm, direct=True)
+    site.nginx.get("/plain", timeout=30.0)
+    assert site.nginx.get("/get?ms=700").text == "got\n"
+    assert len(site.events()) < 2
+    wait_until(lambda: site.events() == ["first", "second"], what="both callbacks")
+
+
+def test_program_on_the_command_line_runs_callbacks_at_each_reset(example, workspace):
+    """As messenger's consumer resets the services after each message."""
+    program = workspace.write("consume.php", f"""<?php
+        require '{example.directory}/vendor/autoload.php';
+        $kernel = new App\\Kernel('prod', false);
+        $kernel->boot();
+        $container = $kernel->getContainer();
+        foreach (['one', 'two'] as $message) {{
+            $container->get('defer')->defer(fn () => fwrite(STDERR, "callback of $message\\n"));
+            fwrite(STDERR, "end of $message\\n");
+            $container->get('services_resetter')->reset();
+        }}
+        fwrite(STDERR, "end\\n");
+    """)
+    run = subprocess.run(["php", program], capture_output=True, text=True, check=True, timeout=60)
+    assert run.stderr.splitlines() == ["end of one", "callback of one", "end of two",
+                                       "callback of two", "end"]
+
+
+# --- an application that knows nothing of deferd ---------------------------------------------------
+
+
+QUERIES = ["", "closure=1", "fail=1", "stop=1", "closure=1&fail=1"]
+
+
+@pytest.mark.parametrize("params", [{}, DEBUG], ids=["prod", "debug"])
+@pytest.mark.parametrize("query", QUERIES)
+def test_listeners_do_as_without_deferd(serve, unaware, polyfilled, fpm, query, params):
+    """The same listeners constructed and called, in the same order, to the same end."""
+    uri = f"/get?ms=1&{query}"
+    direct = serve(unaware, fpm, direct=True, params=params)
+    expected = direct.nginx.get(uri, timeout=30.0)
+    watched = serve(unaware, polyfilled, params=params)
+    response = watched.nginx.get(uri)
+    assert (response.status, response.body) == (expected.status, expected.body)
+    watched.deferd.wait_for_requests(1)
+    wait_until(lambda: direct.events() == watched.events(),
+               what=f"{direct.events()} to be {watched.events()}")
+    assert any(("Traceable" in event) == bool(params) for event in watched.events()
+               if "index updated" in event) or "stop" in query
+
+
+@pytest.mark.parametrize("params", [{}, DEBUG], ids=["prod", "debug"])
+@pytest.mark.parametrize("method, path", [("GET", "/get"), ("POST", "/post")])
+def test_listeners_of_an_unaware_application_are_seen(
+    serve, unaware, polyfilled, method, path, params
+):
+    site = serve(unaware, polyfilled, params=params)
+    body = b"x=y" if method == "POST" else None
+    response = site.nginx.request(method, f"{path}?ms=150&closure=1", body, timeout=30.0)
+    assert response.text == "answered\n"
+    request = request_of(site)
+    assert (request.done, request.failed) == (4, 0)
+    # Two mails.
+    assert request.deferred_ms >= 300
+    assert request.pid == int(response.header("x-pid"))
+    assert {pid for pid, _what in site.trace()} == {request.pid}
+    controller = unaware.directory / "src" / "Controller" / "PageController.php"
+    line = 1 + next(number for number, text in enumerate(controller.read_text().splitlines())
+                    if "addListener" in text)
+    assert site.names() == [(SEND, "done"), (f"{controller}:{line}", "done"), (UPDATE, "done"),
+                            (CLEAN_UP, "done")]
+
+
+def test_listener_that_throws_is_reported_and_those_behind_it_are_skipped(
+    serve, unaware, polyfilled
+):
+    """Symfony then terminates once more with the error page that it made of the exception."""
+    site = serve(unaware, polyfilled)
+    assert site.nginx.get("/get?ms=1&fail=1", timeout=30.0).text == "answered\n"
+    request = request_of(site, "failed")
+    assert (request.done, request.failed, request.skipped) == (2, 2, 2)
+    assert site.deferd.has_line(r'SearchIndex::update" failed: RuntimeException: The index is away')
+    once = [(SEND, "done"), (UPDATE, "failed"), (CLEAN_UP, "skipped")]
+    assert site.names() == once + once
+    assert {text for name, _state, text in site.tasks() if name == CLEAN_UP} == {"not called"}
+
+
+def test_listeners_behind_one_that_stops_the_event_are_skipped(serve, unaware, polyfilled):
+    site = serve(unaware, polyfilled)
+    assert site.nginx.get("/get?ms=1&stop=1", timeout=30.0).text == "answered\n"
+    request_of(site)
+    assert site.names() == [(SEND, "done"), (UPDATE, "skipped"), (CLEAN_UP, "skipped")]
+
+
+def test_unaware_application_under_the_runtime_is_seen(install, serve, polyfilled, workspace):
+    app = install("symfony-unaware", workspace)
+    shutil.copy(APPS / "runtime.php", app.directory / "public" / "index.php")
+    site = serve(app, polyfilled)
+    assert site.nginx.get("/get?ms=1", timeout=30.0).text == "answered\n"
+    request_of(site)
+    assert site.names() == [(SEND, "done"), (UPDATE, "done"), (CLEAN_UP, "done")]
+
+
+def test_bundle_and_polyfill_together_report_once(serve, example, polyfilled):
+    site = serve(example, polyfilled)
+    assert site.nginx.get("/get?ms=1", timeout=30.0).text == "got\n"
+    request_of(site)
+    assert site.names() == [("first", "done"), ("second", "done")]
+    assert site.events() == ["first", "second"]
