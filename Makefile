@@ -166,7 +166,8 @@ tidy: ## static analysis: clang-format, clang-tidy, cppcheck
 # --- the system -----------------------------------------------------------------------------------
 
 # What a package is built from.
-DEB_SOURCE := ARCHITECTURE.md LICENSE Makefile README.md debian docs etc include nginx src
+DEB_SOURCE := ARCHITECTURE.md LICENSE Makefile README.md debian docs etc include nginx src \
+              php/autoload.php php/composer.json php/polyfill.php php/src
 
 # What a Debian machine needs to build deferd and to run its demo and tests.
 PACKAGES := gcc libc6-dev make pkg-config libuv1-dev libjansson-dev libinih-dev libsystemd-dev uthash-dev \
@@ -184,6 +185,9 @@ UNITDIR     ?= $(PREFIX)/lib/systemd/system
 TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
 SHARE        = $(DESTDIR)$(PREFIX)/share
 DOC          = $(SHARE)/doc/deferd
+
+# The PHP package, as php.ini's auto_prepend_file and Composer's repositories of type path name it.
+PACKAGE = php/autoload.php php/composer.json php/polyfill.php $(wildcard php/src/*.php php/src/*/*.php php/src/*/*/*.php)
 
 # Programs, manual pages and completions are what is there: NAME.bash, _NAME, NAME.fish.
 SECTION = $(patsubst .%,%,$(suffix $(1)))
@@ -204,6 +208,7 @@ install: all ## install under PREFIX (/usr/local), below DESTDIR; an existing co
 	sed 's|=/usr/sbin/deferd|=$(PREFIX)/sbin/deferd|' etc/deferd.service >$(DESTDIR)$(UNITDIR)/deferd.service
 	chmod 644 $(DESTDIR)$(UNITDIR)/deferd.service
 	install -D -m 644 -t $(DOC) README.md LICENSE docs/*.md docs/status.png
+	$(foreach file,$(PACKAGE),install -D -m 644 $(file) $(SHARE)/deferd/$(file) &&) :
 	install -D -m 644 -t $(DOC)/monitoring docs/monitoring/*
 	install -D -m 644 -t $(DOC)/examples etc/deferd.conf etc/deferd.socket
 	install -D -m 644 -t $(DOC)/examples/nginx nginx/*.conf
@@ -213,7 +218,7 @@ deb: PACKAGES += debhelper dpkg-dev fakeroot
 deb: deps ## build a Debian package: build/deb/deferd_VERSION_ARCH.deb
 	rm -rf $(BUILD)/deb
 	mkdir -p $(BUILD)/deb/deferd
-	cp -R $(DEB_SOURCE) $(BUILD)/deb/deferd
+	cp -R --parents $(DEB_SOURCE) $(BUILD)/deb/deferd
 	sed -i '1s/(.*)/($(VERSION))/' $(BUILD)/deb/deferd/debian/changelog
 	cd $(BUILD)/deb/deferd && env -u MAKEFLAGS -u MFLAGS -u BUILD -u VERSION dpkg-buildpackage -b -us -uc -rfakeroot
 	rm -rf $(BUILD)/deb/deferd

@@ -9,8 +9,8 @@ use Illuminate\Foundation\Application;
 use Symfony\Component\HttpKernel\KernelInterface;
 
 /**
- * What the fastcgi_finish_request() of polyfill.php does: ends the response, and has what a framework of the
- * application does afterwards reported by name. Nothing here loads a class of the application's.
+ * What the fastcgi_finish_request() of polyfill.php does: ends the response, and has what Laravel or Symfony does
+ * afterwards reported by name. Loads no class of the application's.
  *
  * @internal
  */
@@ -20,7 +20,7 @@ final class Polyfill
     {
         $watched = self::watchLaravel() || self::watchSymfony();
 
-        return FinishRequest::finish(restIsTask: !$watched);
+        return FinishRequest::finish(restIsTask: !$watched || !self::isCalledByFramework());
     }
 
     private static function watchLaravel(): bool
@@ -36,10 +36,18 @@ final class Polyfill
 
     private static function watchSymfony(): bool
     {
-        if (!interface_exists(KernelInterface::class, false)) {
-            return false;
-        }
+        return interface_exists(KernelInterface::class, false) && Symfony\AfterResponse::watchKernel();
+    }
 
-        return Attempt::to('watch Symfony', Symfony\AfterResponse::watchKernel(...)) === true;
+    /**
+     * What follows Response::send(), Laravel's too, or symfony/runtime is all watched. What follows a call of the
+     * application's own, in a controller for example, is not.
+     */
+    private static function isCalledByFramework(): bool
+    {
+        // This function, finish(), fastcgi_finish_request(), and who called that.
+        $caller = debug_backtrace(DEBUG_BACKTRACE_IGNORE_ARGS, 4)[3] ?? [];
+
+        return str_starts_with($caller['class'] ?? '', 'Symfony\\Component\\');
     }
 }

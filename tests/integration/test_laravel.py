@@ -19,19 +19,6 @@ pytestmark = pytest.mark.time_limit(300)
 
 STEPS = ["first", "second"]
 
-# What php/polyfill.php does for Laravel.
-POLYFILL = """\
-<?php
-require '{package}/autoload.php';
-function fastcgi_finish_request(): bool
-{{
-    if (class_exists(Illuminate\\Container\\Container::class, false)) {{
-        Deferd\\Laravel\\AfterResponse::watch(Illuminate\\Container\\Container::getInstance());
-    }}
-    return Deferd\\FinishRequest::finish(false);
-}}
-"""
-
 # Ways to work after the response that the applications do not use.
 MORE_ROUTES = pathlib.Path(__file__).resolve().parent / "php" / "laravel_routes.php"
 
@@ -44,9 +31,8 @@ def _application(name, scan=None):
         with open(app.directory / "routes" / "web.php", "a", encoding="utf-8") as routes:
             routes.write(f"\nrequire '{MORE_ROUTES}';\n")
         if scan:
-            workspace.write("polyfill.php", POLYFILL.format(package=REPOSITORY / "php"))
             directory = workspace.make_directory("ini")
-            workspace.write("ini/polyfill.ini", scan.format(workspace.path("polyfill.php")))
+            workspace.write("ini/polyfill.ini", scan.format(REPOSITORY / "php" / "polyfill.php"))
             patch.setenv("PHP_INI_SCAN_DIR", f":{directory}")
         with Fpm(workspace, workers=4) as fpm:
             yield app, fpm

@@ -343,6 +343,51 @@ def test_php_whose_own_function_is_there_keeps_it(start_fpm, start_unmodified):
     assert site.deferd.wait_for_requests(1)[0].outcome == "answered"
 
 
+# --- nothing changed at all -----------------------------------------------------------------------
+
+
+@pytest.fixture(name="native")
+def fixture_native(start_unmodified, shared_fpm):
+    """A php-fpm with its own function; connections to it are kept from the beginning."""
+    site = start_unmodified(shared_fpm)
+    wait_until(lambda: control(site.deferd.control, "pools")[0]["upstreams"][0]["keeps"] == "yes",
+               what="connections can be kept")
+    return site
+
+
+def busy(site):
+    return control(site.deferd.control, "status")["busy"]
+
+
+@pytest.mark.parametrize(
+    ("method", "outcome"), [("GET", "answered"), ("POST", "answered"), ("HEAD", "unreported")]
+)
+def test_with_phps_own_function_the_rest_is_seen_without_a_body(native, gate, method, outcome):
+    """That it goes on, and how long; the worker is taken until then."""
+    response = native.nginx.request(method, native.uri("after.php", gate=gate.path))
+    assert response.text == ("" if method == "HEAD" else "answered\n")
+    wait_until(lambda: native.marks == ["true", "waits"], what="the rest begins")
+    wait_until(lambda: control(native.deferd.control, "list"), what="the phase is listed")
+    (phase,) = control(native.deferd.control, "list")
+    assert (phase["state"], phase["tasks"], busy(native)) == ("running", [], 1)
+    gate.open()
+    request = native.deferd.wait_for_requests(1)[0]
+    assert native.marks[-1] == "shut down"
+    assert (request.outcome, request.done) == (outcome, 0)
+    assert request.deferred_ms > 0
+
+
+def test_with_phps_own_function_the_rest_is_not_seen_with_a_body(native, gate):
+    """php-fpm closes the connection: to deferd the worker is free, and the request over."""
+    assert native.nginx.post(native.uri("after.php", gate=gate.path), b"a=b").text == "answered\n"
+    request = native.deferd.wait_for_requests(1)[0]
+    assert (request.outcome, request.deferred_ms) == ("answered", None)
+    assert (control(native.deferd.control, "list"), busy(native)) == ([], 0)
+    wait_until(lambda: native.marks == ["true", "waits"], what="the rest goes on")
+    gate.open()
+    wait_until(lambda: "shut down" in native.marks, what="its end")
+
+
 # --- several pools, and frameworks ----------------------------------------------------------------
 
 

@@ -30,19 +30,6 @@ RESPONSES = [
     ("GET", "/exit", 200, b"left\n"),
 ]
 
-# What php.ini says for an application that knows nothing of deferd.
-POLYFILL = """\
-<?php
-
-require '{package}/autoload.php';
-
-function fastcgi_finish_request(): bool
-{{
-    Deferd\\Symfony\\AfterResponse::watchKernel();
-
-    return Deferd\\FinishRequest::finish(false);
-}}
-"""
 
 SEND = "App\\EventSubscriber\\MailSubscriber::send"
 UPDATE = "App\\EventListener\\SearchIndex::update"
@@ -89,9 +76,8 @@ def fixture_fpm(place):
 @pytest.fixture(name="polyfilled", scope="module")
 def fixture_polyfilled(place):
     """A php-fpm with two more lines in its php.ini."""
-    polyfill = place.write("polyfill.php", POLYFILL.format(package=PACKAGE))
     place.make_directory("ini")
-    place.write("ini/deferd.ini", f"auto_prepend_file = {polyfill}\n"
+    place.write("ini/deferd.ini", f"auto_prepend_file = {PACKAGE}/polyfill.php\n"
                                   "disable_functions = fastcgi_finish_request\n")
     with mock.patch.dict(os.environ, PHP_INI_SCAN_DIR=":" + place.path("ini")):
         with Fpm(place, workers=4, name="polyfilled") as fpm:
