@@ -102,9 +102,12 @@ def test_response_ends_before_the_rest_which_is_one_task(site, gate, method):
     assert (request.outcome, request.done, request.failed) == ("completed", 1, 0)
 
 
-def test_rest_has_the_name_of_the_method_that_called(site):
-    assert site.nginx.get(site.uri("after.php", report=1)).text == "answered\n"
+@pytest.mark.parametrize("caller", ["method", "shutdown", "destructor"])
+def test_rest_has_the_name_of_the_method_that_called(site, caller):
+    uri = site.uri("after.php", **{"from": caller})
+    assert site.nginx.get(uri).text == "answered\n"
     has_ended(site, "completed", ("Report::send", "done"))
+    assert any(mark.startswith("ran in") for mark in site.marks)
 
 
 def test_head_ends_in_time_and_the_rest_runs_unseen(site, gate):

@@ -6,10 +6,21 @@ require __DIR__ . '/support.php';
 
 final class Report
 {
+    public function __construct(private readonly bool $atLast)
+    {
+    }
+
     public function send(): void
     {
         mark(var_export(fastcgi_finish_request(), true));
         afterwards();
+    }
+
+    public function __destruct()
+    {
+        if ($this->atLast) {
+            $this->send();
+        }
     }
 }
 
@@ -49,9 +60,13 @@ if (($_GET['what'] ?? '') === 'buffers') {
 } else {
     echo "answered\n";
 }
-if (isset($_GET['report'])) {
-    (new Report())->send();
-} else {
+$from = $_GET['from'] ?? null;
+$report = new Report($from === 'destructor');
+if ($from === 'method') {
+    $report->send();
+} elseif ($from === 'shutdown') {
+    register_shutdown_function($report->send(...));
+} elseif ($from === null) {
     mark(var_export(fastcgi_finish_request(), true));
     afterwards();
 }
