@@ -204,6 +204,16 @@ def test_client_that_leaves_changes_nothing(site, gate):
     assert site.marks[-1] == "shut down"
 
 
+def test_death_of_deferd_changes_nothing(site, gate):
+    """Without a reader for what it prints, the rest still runs to its end."""
+    pid = site.nginx.get(site.uri("after.php", gate=gate.path, what="print")).header("x-pid")
+    wait_until(lambda: "waits" in site.marks, what="the rest begins")
+    killed = site.deferd.kill_worker()
+    wait_until(lambda: killed not in site.deferd.worker_pids(), what="deferd's end")
+    gate.open()
+    wait_until(lambda: site.marks[2:] == [f"ran in {pid}", "shut down"], what="the rest's end")
+
+
 # --- what it loads --------------------------------------------------------------------------------
 
 
@@ -325,14 +335,14 @@ def test_other_programs_do_not_notice(workspace, program, sapi):
 
 
 def test_php_web_server_does_not_notice(workspace):
-    file = workspace.write("says.php", SAYS)
+    workspace.write("says.php", SAYS)
     with Address(host="127.0.0.1").listen() as found:
         port = local_address(found).port
     server = Process()
     try:
-        server.spawn(["php", *SETTINGS, "-S", f"127.0.0.1:{port}", file])
+        server.spawn(["php", *SETTINGS, "-S", f"127.0.0.1:{port}", "-t", workspace.directory])
         server.wait_for_line("started")
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/says.php", timeout=10) as response:
             assert response.read() == b"bool(false)\ncli-server\n"
     finally:
         server.end()
