@@ -89,7 +89,7 @@ class Site:
 
     def text(self, value):
         """A value with the paths that are known only now."""
-        names = {"socket": self.socket, "folder": self.folder,
+        names = {"socket": self.socket, "here": self._workspace.directory, "folder": self.folder,
                  "polyfill": f"{self.folder}/polyfill.php", "other": f"{self.folder}/other.php",
                  "alone": self._workspace.path("alone/alone.php")}
         for name, path in names.items():
@@ -280,7 +280,7 @@ CASES = {
     ),
     "the polyfill outside of open_basedir": (
         {"ini": {"disable_functions": FINISH, "auto_prepend_file": "{other}"},
-         "pool": {"php_admin_value[open_basedir]": "/srv:{folder}/oth"}},
+         "pool": {"php_admin_value[open_basedir]": "/srv:{here}/prepend"}},
         r"wrong: .*/other\.php .*outside of open_basedir in .*www\.conf",
         {"ini": {"disable_functions": FINISH, "auto_prepend_file": "{other}"},
          "pool": {"php_admin_value[open_basedir]": "/srv/:{folder}/"}},
