@@ -184,18 +184,12 @@ final class AfterResponse
      */
     private static function nameOfTerminating(mixed $callback): ?string
     {
-        if ($callback instanceof \Closure) {
-            $class = (string) (new \ReflectionFunction($callback))->getClosureScopeClass()?->getName();
-            if (preg_match('/\A(Illuminate|Deferd)\\\\/', $class) === 1) {
-                return self::nameOfJob($callback);
-            }
-        }
-        if (is_callable($callback)) {
-            return TaskName::of($callback);
+        if ($callback instanceof \Closure && (self::isLaravels($callback) || self::isIn(__DIR__, $callback))) {
+            return self::nameOfJob($callback);
         }
 
-        // 'Class@method' and [class, method] are for the container to make the object.
-        return is_array($callback) ? implode('::', $callback) : (string) $callback;
+        // A string may also be a class, or 'Class@method', of which the container makes the object.
+        return is_string($callback) ? $callback : TaskName::of($callback);
     }
 
     /**
@@ -203,14 +197,10 @@ final class AfterResponse
      */
     private static function nameOfJob(mixed $callback): ?string
     {
-        if (!$callback instanceof \Closure) {
+        if (!$callback instanceof \Closure || !self::isLaravels($callback)) {
             return null;
         }
-        $function = new \ReflectionFunction($callback);
-        if (!str_starts_with((string) $function->getClosureScopeClass()?->getName(), 'Illuminate\\')) {
-            return null;
-        }
-        $used = $function->getStaticVariables();
+        $used = (new \ReflectionFunction($callback))->getStaticVariables();
         // Of dispatchAfterResponse(), a batch's dispatchAfterResponse(), and the queue connection "deferred".
         $job = $used['command'] ?? $used['batch'] ?? $used['job'] ?? null;
         if (!is_object($job)) {
@@ -218,5 +208,19 @@ final class AfterResponse
         }
 
         return method_exists($job, 'displayName') ? $job->displayName() : $job::class;
+    }
+
+    private static function isLaravels(\Closure $closure): bool
+    {
+        return self::isIn(dirname((string) (new \ReflectionClass(Application::class))->getFileName(), 2), $closure);
+    }
+
+    /**
+     * By the file, for the class that a closure belongs to says little: a file with routes is included by a method of
+     * Laravel's, and so its closures are of that class.
+     */
+    private static function isIn(string $directory, \Closure $closure): bool
+    {
+        return str_starts_with((string) (new \ReflectionFunction($closure))->getFileName(), "$directory/");
     }
 }

@@ -23,7 +23,7 @@ final class Cleaner
         Step::take('sweep');
     }
 
-    public function dust(): void
+    public static function dust(): void
     {
         Step::take('dust');
     }
@@ -85,9 +85,8 @@ Route::get('/more/kinds', function () {
     app()->terminating('Cleaner@sweep');
     app()->terminating([Cleaner::class, 'dust']);
     app()->terminating(new Cleaner(request()));
-    app()->terminating(function (Illuminate\Foundation\Application $app): void {
-        // Nobody knows this one before.
-        $app->terminating(fn () => Step::take('closure 3')); // closure 3
+    app()->terminating(function (Illuminate\Foundation\Application $app): void { // closure 3
+        $app->terminating(fn () => Step::take('closure 4')); // closure 4
     });
 
     return 'many';
