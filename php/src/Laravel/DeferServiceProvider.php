@@ -9,7 +9,6 @@ use Illuminate\Console\Events\CommandFinished;
 use Illuminate\Contracts\Debug\ExceptionHandler;
 use Illuminate\Contracts\Events\Dispatcher;
 use Illuminate\Contracts\Foundation\Application;
-use Illuminate\Foundation\Application as FoundationApplication;
 use Illuminate\Queue\Events\JobAttempted;
 use Illuminate\Support\ServiceProvider;
 
@@ -31,11 +30,9 @@ final class DeferServiceProvider extends ServiceProvider
 
     public function boot(): void
     {
-        if ($this->app instanceof FoundationApplication) {
-            AfterResponse::watch($this->app);
-        }
+        AfterResponse::watch($this->app);
         $this->app->terminating(self::run(...));
-        $this->runWhereNothingTerminates($this->app->make('events'));
+        $this->runWhereNothingTerminates($this->app->make(Dispatcher::class));
     }
 
     /**

@@ -6,6 +6,7 @@
 
 declare(strict_types=1);
 
+use App\Jobs\SendReport;
 use App\Services\Step;
 use Illuminate\Http\Request;
 use Illuminate\Support\Facades\Route;
@@ -81,6 +82,7 @@ Route::get('/more/ways', function (Deferd\Defer $typed) {
 
 Route::get('/more/kinds', function () {
     defer(fn () => Step::take('closure 1')); // closure 1
+    SendReport::dispatch('bob')->onConnection('deferred');
     dispatch(fn () => Step::take('closure 2'))->afterResponse(); // closure 2
     app()->terminating('Cleaner@sweep');
     app()->terminating([Cleaner::class, 'dust']);
