@@ -215,7 +215,7 @@ def test_nothing_deferred_is_no_task(laravel):
 
 def test_failing_callback_is_reported_to_laravel_and_the_next_one_runs(laravel, gate):
     gate.open()
-    assert laravel.get("/failing").status == 200
+    assert laravel.get("/throws").status == 200
     request = laravel.ended()
     assert (request.outcome, request.done, request.failed) == ("failed", 2, 1)
     assert laravel.names() == STEPS
@@ -226,9 +226,19 @@ def test_failing_callback_is_reported_to_laravel_and_the_next_one_runs(laravel, 
     assert "the mail server is away" in laravel.log()
 
 
+def test_configured_to_skip_on_error_it_keeps_back_what_is_not_always(laravel, gate):
+    gate.open()
+    assert laravel.get("/more/error").status == 500
+    request = laravel.ended()
+    assert (request.outcome, request.done, request.skipped) == ("completed", 1, 1)
+    assert laravel.names() == ["second"]
+    assert laravel.text("first") == "status 500"
+
+
 def test_next_request_of_the_session_does_not_wait(laravel, gate):
     first = laravel.get("/session")
-    cookie = "; ".join(line.split(";")[0] for line in first.header("set-cookie").split("\n"))
+    cookie = first.header("set-cookie").split(";")[0]
+    assert "session" in cookie
     second = laravel.get("/session", headers={"Cookie": cookie})
     assert (first.text, second.text) == ("1\n", "2\n")
     assert laravel.steps() == []
@@ -295,7 +305,7 @@ def test_after_an_error_laravel_calls_what_is_always(either, gate):
 
 def test_laravel_reports_what_a_deferred_callback_throws(either, gate):
     gate.open()
-    either.get("/own/failing")
+    either.get("/own/throws")
     request = either.ended()
     assert (request.outcome, request.done, request.failed) == ("failed", 2, 1)
     assert either.names() == ["visit", "deferred"]
@@ -356,10 +366,11 @@ def test_middleware_is_the_applications_own_while_the_kernel_terminates(either, 
     assert either.names() == ["same instance", "sub-request 200"]
 
 
-def test_unknown_page(either):
-    """No route, no route's middleware."""
+def test_unknown_page_has_no_middleware_of_a_route(either, gate):
+    gate.open()
     assert either.get("/nowhere").status == 404
-    assert either.ended().status == 404
+    assert (either.ended().outcome, either.names()) == ("completed", ["nobody there"])
+    assert list(either.tasks().values()) == ["done"]
 
 
 @pytest.mark.parametrize("kind", set(KINDS) - {"error page", "exit"})
@@ -409,7 +420,7 @@ def console(app, workspace, code):
     """
     script = workspace.write("console.php", head + code)
     run = subprocess.run(["php", script], cwd=app.directory, capture_output=True, text=True,
-                         check=False, timeout=60, env={**os.environ, "DEMO_LOG": ""})
+                         check=False, timeout=60, env={**os.environ, "DEMO_LOG": workspace.path("steps")})
     assert run.returncode == 0, run.stdout + run.stderr
     return run.stdout
 
@@ -432,7 +443,28 @@ def test_command_runs_what_it_deferred(example, workspace):
             app('defer')->defer(fn () => fwrite(STDOUT, 'deferred '));
             fwrite(STDOUT, 'command ');
         });
-        $app->handleCommand(new Symfony\\Component\\Console\\Input\\ArgvInput(['artisan', 'defers']));
+        Artisan::call('defers');
         fwrite(STDOUT, 'over');
     """
     assert console(example[0], workspace, code) == "command deferred over"
+
+
+# What a feature test of Laravel's does with a request.
+VISIT = """
+    function visit($app): void
+    {
+        $kernel = $app->make(Illuminate\\Contracts\\Http\\Kernel::class);
+        $request = Illuminate\\Http\\Request::create('/get?ms=0');
+        $response = $kernel->handle($request);
+        fwrite(STDOUT, $response->getContent());
+        $kernel->terminate($request, $response);
+    }
+"""
+
+
+def test_feature_test_runs_what_a_request_deferred(example, workspace):
+    code = VISIT + """
+        visit($app);
+        fwrite(STDOUT, str_replace(getmypid() . ' ', '', file_get_contents(getenv('DEMO_LOG'))));
+    """
+    assert console(example[0], workspace, code) == "a page\nfirst\nsecond\n"

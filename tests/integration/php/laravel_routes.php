@@ -65,11 +65,15 @@ final class SharedMiddleware
         $same = $this->response === $response && app(self::class) === $this;
         Step::take($same ? 'same instance' : 'another instance');
         $kernel = app(Illuminate\Contracts\Http\Kernel::class);
-        Step::take('sub-request ' . $kernel->handle(Request::create('/plain'))->getStatusCode());
+        Step::take('sub-request ' . $kernel->handle(Request::create('/more/middleware'))->getStatusCode());
     }
 }
 
 app()->singleton(SharedMiddleware::class);
+
+if (request()->is('nowhere')) {
+    app()->terminating(fn () => Step::take('nobody there'));
+}
 
 Route::get('/more/ways', function (Deferd\Defer $typed) {
     app('defer')->defer(fn () => null, 'app');
@@ -78,6 +82,13 @@ Route::get('/more/ways', function (Deferd\Defer $typed) {
     $typed->defer(fn () => null, 'typed');
 
     return app('defer') === $typed && Defer::getFacadeRoot() === $typed ? 'same' : 'others';
+});
+
+Route::get('/more/error', function () {
+    config(['deferd.skip_on_error' => true]);
+    app('defer')->defer(fn () => Step::take('first'), 'first');
+    app('defer')->defer(fn () => Step::take('second'), 'second')->always();
+    abort(500);
 });
 
 Route::get('/more/kinds', function () {
