@@ -6,17 +6,19 @@ namespace Deferd\Laravel;
 
 use Deferd\Attempt;
 use Deferd\Channel;
-use Deferd\TaskName;
 use Deferd\Watch;
+use Illuminate\Contracts\Container\Container;
+use Illuminate\Contracts\Events\Dispatcher;
 use Illuminate\Contracts\Http\Kernel as KernelContract;
 use Illuminate\Foundation\Application;
 use Illuminate\Foundation\Events\Terminating;
 use Illuminate\Foundation\Http\Kernel;
 use Illuminate\Foundation\Http\Middleware\InvokeDeferredCallbacks;
+use Illuminate\Http\Request;
 use Illuminate\Routing\Route;
+use Illuminate\Routing\Router;
 use Illuminate\Support\Defer\DeferredCallback;
 use Illuminate\Support\Defer\DeferredCallbackCollection;
-use Illuminate\Support\Str;
 
 /**
  * Shows deferd, by name, what Laravel does after the response: terminable middleware, what was given to defer(),
@@ -30,31 +32,38 @@ final class AfterResponse
 {
     private bool $begun = false;
 
-    /** @var \SplObjectStorage<DeferredCallback, null> those that are watched */
-    private \SplObjectStorage $deferred;
+    /** @var \WeakMap<DeferredCallback, true> those that are watched */
+    private \WeakMap $deferred;
 
     /** How many middleware have got a stand-in. */
     private int $standIns = 0;
 
     private function __construct(private readonly Application $app)
     {
-        $this->deferred = new \SplObjectStorage();
+        $this->deferred = new \WeakMap();
     }
 
     /**
      * Watches what this application does after its next response. May be called at any time before the kernel's
-     * terminate(), and more than once.
+     * terminate(), and more than once. A container that is no Laravel application is left alone.
      */
-    public static function watch(Application $app): void
+    public static function watch(Container $app): void
     {
-        if ($app->bound(self::class)) {
+        if (!$app instanceof Application || $app->bound(self::class)) {
             return;
         }
         $app->instance(self::class, $self = new self($app));
-        $app->make('events')->listen(Terminating::class, static function () use ($self): void {
-            // Whatever goes wrong with watching, Laravel's work goes on.
-            Attempt::to('watch what Laravel does after the response', $self->begin(...));
-        });
+        $app->make(Dispatcher::class)->listen(Terminating::class, static fn () => self::attempt($self->begin(...)));
+    }
+
+    /**
+     * Whatever goes wrong with watching, Laravel's work goes on.
+     *
+     * @param \Closure(): void $watch
+     */
+    private static function attempt(\Closure $watch): void
+    {
+        Attempt::to('watch what Laravel does after the response', $watch);
     }
 
     private function begin(): void
@@ -77,7 +86,7 @@ final class AfterResponse
             return;
         }
         $global = $kernel->getGlobalMiddleware();
-        $route = $this->app->make('request')->route();
+        $route = $this->app->make(Request::class)->route();
         $route = $route instanceof Route ? $route : null;
         $computed = $route?->computedMiddleware;
         $restore = static function () use ($kernel, $global, $route, $computed): void {
@@ -87,7 +96,7 @@ final class AfterResponse
             }
         };
         if ($route !== null) {
-            $gathered = $this->app->make('router')->gatherRouteMiddleware($route);
+            $gathered = $this->app->make(Router::class)->gatherRouteMiddleware($route);
             $route->computedMiddleware = $this->withStandIns($gathered, $restore);
         }
         $kernel->setGlobalMiddleware($this->withStandIns($global, $restore));
@@ -119,7 +128,12 @@ final class AfterResponse
      */
     private function terminateOf(string $class): \Closure
     {
-        $terminate = fn (mixed ...$arguments): mixed => $this->app->make($class)->terminate(...$arguments);
+        $terminate = function (mixed ...$arguments) use ($class): void {
+            $middleware = $this->app->make($class);
+            if (method_exists($middleware, 'terminate')) {
+                $middleware->terminate(...$arguments);
+            }
+        };
         if ($class !== InvokeDeferredCallbacks::class) {
             return Watch::callback($terminate, "$class::terminate");
         }
@@ -127,7 +141,7 @@ final class AfterResponse
 
         return function (mixed ...$arguments) use ($terminate): void {
             // Middleware that were called earlier may have deferred more.
-            $this->watchDeferred();
+            self::attempt($this->watchDeferred(...));
             $terminate(...$arguments);
         };
     }
@@ -136,10 +150,11 @@ final class AfterResponse
     {
         $all = $this->app->make(DeferredCallbackCollection::class);
         for ($i = 0, $count = count($all); $i < $count; $i++) {
+            /** @var DeferredCallback $deferred */
             $deferred = $all[$i];
-            if (!$this->deferred->contains($deferred)) {
-                $this->deferred->attach($deferred);
-                $deferred->callback = Watch::callback($deferred->callback, self::nameOfDeferred($deferred));
+            if (!isset($this->deferred[$deferred])) {
+                $this->deferred[$deferred] = true;
+                $deferred->callback = Watch::callback($deferred->callback, CallbackName::ofDeferred($deferred));
             }
         }
     }
@@ -151,72 +166,18 @@ final class AfterResponse
     private function watchTerminating(int $from): void
     {
         $property = new \ReflectionProperty(Application::class, 'terminatingCallbacks');
+        /** @var list<callable|string> $callbacks */
         $callbacks = $property->getValue($this->app);
         for ($i = $from, $count = count($callbacks); $i < $count; $i++) {
             $callback = $callbacks[$i];
-            $name = self::nameOfTerminating($callback);
+            $name = CallbackName::ofTerminating($callback);
             if ($name !== null) {
                 $callbacks[$i] = Watch::callback(fn (): mixed => $this->app->call($callback), $name);
             }
         }
         if ($count > $from) {
-            $callbacks[] = fn () => $this->watchTerminating($count + 1);
+            $callbacks[] = fn () => self::attempt(fn () => $this->watchTerminating($count + 1));
             $property->setValue($this->app, $callbacks);
         }
-    }
-
-    /**
-     * The name it was given; one that was given none has a UUID from Laravel.
-     */
-    private static function nameOfDeferred(DeferredCallback $deferred): string
-    {
-        if ($deferred->name !== null && !Str::isUuid($deferred->name)) {
-            return $deferred->name;
-        }
-
-        return self::nameOfJob($deferred->callback) ?? TaskName::of($deferred->callback);
-    }
-
-    /**
-     * @param mixed $callback what Application::call() takes
-     *
-     * @return string|null null for Laravel's own housekeeping, and ours, which nobody waits for
-     */
-    private static function nameOfTerminating(mixed $callback): ?string
-    {
-        if ($callback instanceof \Closure) {
-            $class = (string) (new \ReflectionFunction($callback))->getClosureScopeClass()?->getName();
-            if (preg_match('/\A(Illuminate|Deferd)\\\\/', $class) === 1) {
-                return self::nameOfJob($callback);
-            }
-        }
-        if (is_callable($callback)) {
-            return TaskName::of($callback);
-        }
-
-        // 'Class@method' and [class, method] are for the container to make the object.
-        return is_array($callback) ? implode('::', $callback) : (string) $callback;
-    }
-
-    /**
-     * The job that one of Laravel's closures is about, by the name that Laravel has for it in queues.
-     */
-    private static function nameOfJob(mixed $callback): ?string
-    {
-        if (!$callback instanceof \Closure) {
-            return null;
-        }
-        $function = new \ReflectionFunction($callback);
-        if (!str_starts_with((string) $function->getClosureScopeClass()?->getName(), 'Illuminate\\')) {
-            return null;
-        }
-        $used = $function->getStaticVariables();
-        // Of dispatchAfterResponse(), a batch's dispatchAfterResponse(), and the queue connection "deferred".
-        $job = $used['command'] ?? $used['batch'] ?? $used['job'] ?? null;
-        if (!is_object($job)) {
-            return is_string($job) ? $job : null;
-        }
-
-        return method_exists($job, 'displayName') ? $job->displayName() : $job::class;
     }
 }

@@ -6,17 +6,18 @@ namespace Deferd\Laravel;
 
 use Deferd\Defer;
 use Illuminate\Console\Events\CommandFinished;
+use Illuminate\Contracts\Config\Repository as Config;
 use Illuminate\Contracts\Debug\ExceptionHandler;
 use Illuminate\Contracts\Events\Dispatcher;
 use Illuminate\Contracts\Foundation\Application;
-use Illuminate\Foundation\Application as FoundationApplication;
 use Illuminate\Queue\Events\JobAttempted;
 use Illuminate\Support\ServiceProvider;
 
 /**
  * Brings Defer into Laravel, which finds this provider by itself: app('defer'), the facade, or a parameter of type
  * Deferd\Defer. Callbacks run when Laravel terminates, each request having a Defer of its own; what they throw goes
- * to Laravel's report().
+ * to Laravel's report(). With 'skip_on_error' => true in config/deferd.php an error response keeps back those that are
+ * not always() to be run.
  */
 final class DeferServiceProvider extends ServiceProvider
 {
@@ -24,18 +25,17 @@ final class DeferServiceProvider extends ServiceProvider
     {
         require_once __DIR__ . '/../finish_request.php';
         $this->app->scoped(Defer::class, static fn (Application $app): Defer => new Defer(
-            onFailure: static fn (\Throwable $error) => $app->make(ExceptionHandler::class)->report($error)
+            onFailure: static fn (\Throwable $error) => $app->make(ExceptionHandler::class)->report($error),
+            skipOnError: $app->make(Config::class)->get('deferd.skip_on_error') === true,
         ));
         $this->app->alias(Defer::class, 'defer');
     }
 
     public function boot(): void
     {
-        if ($this->app instanceof FoundationApplication) {
-            AfterResponse::watch($this->app);
-        }
+        AfterResponse::watch($this->app);
         $this->app->terminating(self::run(...));
-        $this->runWhereNothingTerminates($this->app->make('events'));
+        $this->runWhereNothingTerminates($this->app->make(Dispatcher::class));
     }
 
     /**

@@ -6,6 +6,7 @@
 
 declare(strict_types=1);
 
+use App\Jobs\SendReport;
 use App\Services\Step;
 use Illuminate\Http\Request;
 use Illuminate\Support\Facades\Route;
@@ -23,7 +24,7 @@ final class Cleaner
         Step::take('sweep');
     }
 
-    public function dust(): void
+    public static function dust(): void
     {
         Step::take('dust');
     }
@@ -64,11 +65,15 @@ final class SharedMiddleware
         $same = $this->response === $response && app(self::class) === $this;
         Step::take($same ? 'same instance' : 'another instance');
         $kernel = app(Illuminate\Contracts\Http\Kernel::class);
-        Step::take('sub-request ' . $kernel->handle(Request::create('/plain'))->getStatusCode());
+        Step::take('sub-request ' . $kernel->handle(Request::create('/more/middleware'))->getStatusCode());
     }
 }
 
 app()->singleton(SharedMiddleware::class);
+
+if (request()->is('nowhere')) {
+    app()->terminating(fn () => Step::take('nobody there'));
+}
 
 Route::get('/more/ways', function (Deferd\Defer $typed) {
     app('defer')->defer(fn () => null, 'app');
@@ -79,15 +84,22 @@ Route::get('/more/ways', function (Deferd\Defer $typed) {
     return app('defer') === $typed && Defer::getFacadeRoot() === $typed ? 'same' : 'others';
 });
 
+Route::get('/more/error', function () {
+    config(['deferd.skip_on_error' => true]);
+    app('defer')->defer(fn () => Step::take('first'), 'first');
+    app('defer')->defer(fn () => Step::take('second'), 'second')->always();
+    abort(500);
+});
+
 Route::get('/more/kinds', function () {
     defer(fn () => Step::take('closure 1')); // closure 1
+    SendReport::dispatch('bob')->onConnection('deferred');
     dispatch(fn () => Step::take('closure 2'))->afterResponse(); // closure 2
     app()->terminating('Cleaner@sweep');
     app()->terminating([Cleaner::class, 'dust']);
     app()->terminating(new Cleaner(request()));
-    app()->terminating(function (Illuminate\Foundation\Application $app): void {
-        // Nobody knows this one before.
-        $app->terminating(fn () => Step::take('closure 3')); // closure 3
+    app()->terminating(function (Illuminate\Foundation\Application $app): void { // closure 3
+        $app->terminating(fn () => Step::take('closure 4')); // closure 4
     });
 
     return 'many';

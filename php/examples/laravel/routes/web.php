@@ -16,12 +16,12 @@ Route::controller(PageController::class)->group(function (): void {
     Route::get('/exit', 'exit');
     Route::get('/plain', 'plain');
     Route::get('/session', 'session');
-    Route::get('/failing', 'failing');
+    Route::get('/throws', 'throws');
 });
 
 // Laravel's own ways to work after the response: deferd sees each of them by its name.
 Route::controller(OwnController::class)->middleware(CountVisit::class)->group(function (): void {
     Route::get('/own', 'page');
     Route::get('/own/error', 'serverError');
-    Route::get('/own/failing', 'failing');
+    Route::get('/own/throws', 'throws');
 });

@@ -5,11 +5,13 @@ declare(strict_types=1);
 namespace Deferd\Laravel\Facades;
 
 use Deferd\Defer as Service;
+use Deferd\JobInterface;
+use Deferd\Task;
 use Deferd\Testing\FakeDefer;
 use Illuminate\Support\Facades\Facade;
 
 /**
- * @method static \Deferd\Task defer(callable|\Deferd\JobInterface $callback, ?string $name = null, bool $replace = false)
+ * @method static Task defer(callable|JobInterface $callback, ?string $name = null, bool $replace = false)
  * @method static void forget(string $name)
  * @method static int count()
  * @method static list<string> names()

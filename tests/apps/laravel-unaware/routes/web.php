@@ -16,11 +16,11 @@ Route::controller(PageController::class)->group(function (): void {
     Route::get('/exit', 'exit');
     Route::get('/plain', 'plain');
     Route::get('/session', 'session');
-    Route::get('/failing', 'failing');
+    Route::get('/throws', 'throws');
 });
 
 Route::controller(OwnController::class)->middleware(CountVisit::class)->group(function (): void {
     Route::get('/own', 'page');
     Route::get('/own/error', 'serverError');
-    Route::get('/own/failing', 'failing');
+    Route::get('/own/throws', 'throws');
 });

@@ -3,9 +3,10 @@
 namespace App\Jobs;
 
 use App\Services\Step;
+use Illuminate\Contracts\Queue\ShouldQueue;
 use Illuminate\Foundation\Queue\Queueable;
 
-class SendReport
+class SendReport implements ShouldQueue
 {
     use Queueable;
 

@@ -97,7 +97,7 @@ class PageController extends Controller
     }
 
     /** A step that fails is reported, to Laravel and to deferd; the next one runs. */
-    public function failing(): Response
+    public function throws(): Response
     {
         $this->defer->defer(fn () => Step::take('first'), 'first');
         $this->defer->defer(fn () => throw new RuntimeException('the mail server is away'), 'failing');

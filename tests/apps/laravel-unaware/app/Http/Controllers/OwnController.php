@@ -32,7 +32,7 @@ class OwnController extends Controller
     }
 
     /** Laravel reports what a deferred callback throws, and calls the next. */
-    public function failing(): Response
+    public function throws(): Response
     {
         defer(fn () => throw new RuntimeException('the index is away'), 'reindex');
         defer(fn () => Step::take('deferred'), 'alert');

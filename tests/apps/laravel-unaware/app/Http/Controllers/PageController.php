@@ -93,7 +93,7 @@ class PageController extends Controller
         return response("$visits\n")->header('Content-Type', 'text/plain');
     }
 
-    public function failing(): Response
+    public function throws(): Response
     {
         defer(fn () => Step::take('first'), 'first');
         defer(fn () => throw new RuntimeException('the mail server is away'), 'failing');
