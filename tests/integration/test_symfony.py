@@ -44,20 +44,33 @@ function fastcgi_finish_request(): bool
 }}
 """
 
-# A listener that an application with the bundle may have.
+# Two more environments of the example: with a listener of its own, and with the bundle's option.
+AUDITED = """\
+services:
+    audit:
+        class: Audit
+        file: '%kernel.project_dir%/Audit.php'
+        tags: [{name: kernel.event_listener, event: kernel.terminate, method: __invoke}]
+"""
+
 AUDIT = """\
 <?php
 
-namespace App;
-
-#[\\Symfony\\Component\\EventDispatcher\\Attribute\\AsEventListener('kernel.terminate')]
 final class Audit
 {
     public function __invoke(): void
     {
-        file_put_contents(getenv('DEMO_LOG'), getmypid() . " audited\\n", FILE_APPEND);
+        $trace = fn ($what) => file_put_contents(getenv('DEMO_LOG'), getmypid() . " $what\\n", FILE_APPEND);
+        $trace('audited');
+        register_shutdown_function($trace, 'shut down');
     }
 }
+"""
+
+STRICT = """\
+when@strict:
+    defer:
+        skip_on_error: true
 """
 
 SEND = "App\\EventSubscriber\\MailSubscriber::send"
@@ -76,8 +89,8 @@ def fixture_install(request, place):
     """install("symfony"): the application, with its packages; says which Symfony that is."""
     capture = request.config.pluginmanager.getplugin("capturemanager")
 
-    def install(name, workspace=place):
-        app = App(workspace, name)
+    def install(name):
+        app = App(place, name)
         with capture.global_and_fixture_disabled():
             print(f"\n{name}: symfony/framework-bundle {app.version('symfony/framework-bundle')}, "
                   f"http-foundation {app.version('symfony/http-foundation')}")
@@ -88,7 +101,12 @@ def fixture_install(request, place):
 
 @pytest.fixture(name="example", scope="module")
 def fixture_example(install):
-    return install("symfony")
+    app = install("symfony")
+    shutil.copy(APPS / "symfony-unaware" / "public" / "runtime.php", app.public)
+    for name, text in {"config/services_audited.yaml": AUDITED, "Audit.php": AUDIT,
+                       "config/packages/defer.yaml": STRICT}.items():
+        (app.directory / name).write_text(text, "utf-8")
+    return app
 
 
 @pytest.fixture(name="unaware", scope="module")
@@ -119,11 +137,13 @@ def fixture_polyfilled(place):
 class Site:
     """An application behind nginx, with or without deferd, and what it left in DEMO_LOG."""
 
-    def __init__(self, app, workspace, upstream, deferd, params):
+    def __init__(self, app, workspace, upstream, deferd, script, params):
         self.deferd = deferd
         self._workspace = workspace
         self._trace = f"trace-{'deferd' if deferd else 'direct'}"
-        params = {"DEMO_LOG": workspace.path(self._trace), **params}
+        # Of a param that is there twice, the last counts.
+        params = {"SCRIPT_FILENAME": f"{app.public}/{script}",
+                  "DEMO_LOG": workspace.path(self._trace), **params}
         lines = "".join(f"            fastcgi_param {name} {value};\n"
                         for name, value in params.items())
         name = f"nginx-{self._trace}"
@@ -153,10 +173,10 @@ class Site:
 def fixture_serve(workspace, start_master):
     """serve(app, fpm): it behind nginx and deferd; with direct=True without deferd."""
 
-    def serve(app, fpm, direct=False, params=None):
+    def serve(app, fpm, direct=False, script="index.php", params=None):
         deferd = None if direct else start_master(fpm)
         upstream = (deferd or fpm).address
-        return Site(app, workspace, upstream, deferd, params or {})
+        return Site(app, workspace, upstream, deferd, script, params or {})
 
     return serve
 
@@ -233,9 +253,6 @@ def test_session_is_there_in_the_next_request_which_does_not_wait(site):
 
 
 def test_callbacks_are_skipped_after_an_error_if_configured(serve, example, fpm):
-    directory = example.directory / "config" / "packages" / "strict"
-    directory.mkdir(exist_ok=True)
-    (directory / "defer.yaml").write_text("defer:\n    skip_on_error: true\n", "utf-8")
     site = serve(example, fpm, params={"APP_ENV": "strict"})
     assert site.nginx.get("/error?ms=1", timeout=30.0).status == 500
     request_of(site)
@@ -243,21 +260,16 @@ def test_callbacks_are_skipped_after_an_error_if_configured(serve, example, fpm)
     assert site.events() == []
 
 
-@pytest.mark.parametrize("runtime", [False, True], ids=["send", "runtime"])
-@pytest.mark.parametrize("params", [{}, DEBUG], ids=["prod", "debug"])
-def test_own_listeners_of_the_application_are_seen(
-    install, serve, fpm, workspace, runtime, params
-):
+@pytest.mark.parametrize("script", ["index.php", "runtime.php"])
+@pytest.mark.parametrize("debug", ["0", "1"])
+def test_own_listeners_of_the_application_are_seen(serve, example, fpm, script, debug):
     """symfony/runtime in debug mode lets the client wait for them: that is no deferred work."""
-    app = install("symfony", workspace)
-    (app.directory / "src" / "Audit.php").write_text(AUDIT, "utf-8")
-    if runtime:
-        shutil.copy(APPS / "runtime.php", app.directory / "public" / "index.php")
-    site = serve(app, fpm, params=params)
+    site = serve(example, fpm, script=script, params={"APP_ENV": "audited", "APP_DEBUG": debug})
     assert site.nginx.get("/get?ms=150", timeout=30.0).text == "got\n"
     assert request_of(site).deferred_ms >= 300
-    assert site.events() == ["audited", "first", "second"]
-    seen = [] if runtime and params else [("App\\Audit::__invoke", "done")]
+    assert site.events() == ["audited", "first", "second", "shut down"]
+    waits = script == "runtime.php" and debug == "1"
+    seen = [] if waits else [("Audit::__invoke", "done")]
     assert site.names() == [("first", "done"), ("second", "done"), *seen]
 
 
@@ -354,10 +366,26 @@ def test_listeners_behind_one_that_stops_the_event_are_skipped(serve, unaware, p
     assert site.names() == [(SEND, "done"), (UPDATE, "skipped"), (CLEAN_UP, "skipped")]
 
 
-def test_unaware_application_under_the_runtime_is_seen(install, serve, polyfilled, workspace):
-    app = install("symfony-unaware", workspace)
-    shutil.copy(APPS / "runtime.php", app.directory / "public" / "index.php")
-    site = serve(app, polyfilled)
+def test_listener_that_exits_is_reported_and_those_behind_it_are_skipped(
+    serve, unaware, polyfilled
+):
+    site = serve(unaware, polyfilled)
+    assert site.nginx.get("/get?ms=1&exit=1", timeout=30.0).text == "answered\n"
+    request_of(site, "failed")
+    assert site.names() == [(SEND, "done"), (UPDATE, "failed"), (CLEAN_UP, "skipped")]
+
+
+def test_response_from_symfonys_own_cache_has_no_tasks(serve, unaware, polyfilled, place):
+    site = serve(unaware, polyfilled, script="cache.php")
+    for done in (3, 0):
+        assert site.nginx.get("/get?ms=1&cached=1", timeout=30.0).text == "answered\n"
+        assert site.deferd.wait_for_request(done=done).outcome == "completed"
+    assert site.events().count("sent first") == 1
+    assert "deferd: could not" not in place.read("polyfilled/php.log")
+
+
+def test_unaware_application_under_the_runtime_is_seen(serve, unaware, polyfilled):
+    site = serve(unaware, polyfilled, script="runtime.php")
     assert site.nginx.get("/get?ms=1", timeout=30.0).text == "answered\n"
     request_of(site)
     assert site.names() == [(SEND, "done"), (UPDATE, "done"), (CLEAN_UP, "done")]
