@@ -277,7 +277,6 @@ def test_own_listeners_of_the_application_are_seen(serve, example, fpm, script, 
     assert site.names() == [("first", "done"), ("second", "done"), *seen]
 
 
-
 def test_without_deferd_the_response_comes_first_too(serve, example, fpm):
     site = serve(example, fpm, direct=True)
     site.nginx.get("/plain", timeout=30.0)
