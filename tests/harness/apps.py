@@ -112,15 +112,17 @@ class App:
 
     `name` is a folder in php/examples or tests/apps. Its own composer.json, merged with
     tests/apps/NAME.composer.json, says what it needs; deferd/defer comes from this repository.
+    `extra` is merged as well.
     """
 
-    def __init__(self, workspace, name):
+    def __init__(self, workspace, name, extra=None):
         source = next(place / name for place in (EXAMPLES, APPS) if (place / name).is_dir())
         self.name = name
         self.directory = pathlib.Path(workspace.path(f"app-{name}"))
         shutil.copytree(source, self.directory, ignore=shutil.ignore_patterns("vendor"))
         wanted = _merged(_read_json(source / "composer.json"),
                          _read_json(APPS / f"{name}.composer.json"))
+        wanted = _merged(wanted, extra or {})
         if wanted:
             wanted["repositories"] = [{"type": "path", "url": str(place)}
                                       for place in (PACKAGE, PACKAGES / "*")]
