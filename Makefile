@@ -105,6 +105,11 @@ monitoring: deps ## the status page in Chromium; metrics and rules with Promethe
 metrics-doc: all ## write docs/metrics.md from the list of metrics
 	$(BUILD)/deferd --print-metrics >docs/metrics.md
 
+.PHONY: frameworks-doc
+frameworks-doc: all ## write docs/frameworks.md: what each framework's application does behind deferd
+	$(PYTHON) -B tests/frameworks/table.py >$(BUILD)/frameworks.md
+	mv $(BUILD)/frameworks.md docs/frameworks.md
+
 .PHONY: asan
 asan: ## run units and integration tests under ASan and UBSan
 	$(MAKE) BUILD=$(BUILD)/asan DEBUG=1 CFLAGS="-O1 -g $(SANITIZE)" all unit

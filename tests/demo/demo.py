@@ -86,11 +86,11 @@ def timeline(response, rows):
 
 
 def show_application(demo):
-    key, plain = demo.curl(demo.direct, "/plain")
+    key, plain = demo.curl(demo.direct, "/demo/plain")
     print("\nThe application straight on php-fpm, without Defer: five steps, one after the other.\n")
     timeline(plain, demo.steps(key, 5))
 
-    key, response = demo.curl(demo.front, "/")
+    key, response = demo.curl(demo.front, "/demo")
     rows = demo.steps(key, 5)
     print("\nThe same steps behind deferd: 2 and 4 are deferred, in the same place of the code.\n")
     last = timeline(response, rows)
@@ -98,7 +98,7 @@ def show_application(demo):
     print(f"\n  The client waited {response:.1f} ms instead of {plain:.1f} ms; the callbacks ended "
           f"{last / response:.1f} times later,\n  in {'the same worker' if same else 'OTHER WORKERS'}. "
           "What deferd says of it:\n")
-    print(f"  {demo.reported(f'/?key={key}')}")
+    print(f"  {demo.reported(f'/demo?key={key}')}")
     return same and last >= 10 * response
 
 
@@ -113,17 +113,19 @@ def main():
     keep = "--keep" in sys.argv[1:]
     with Workspace() as workspace:
         demo = Demo(workspace)
-        demo.curl(demo.front, "/")  # compiles the scripts, so that no figure below shows it
+        demo.curl(demo.front, "/demo")  # compiles the scripts, so that no figure below shows it
         good = show_application(demo)
-        show_route(demo, "/exit", 3, "A controller that calls exit: its callbacks run all the same.")
-        show_route(demo, "/throws", 3, "A callback that throws: reported, and the next one runs.")
+        show_route(demo, "/demo/exit", 3,
+                   "A controller that calls exit: its callbacks run all the same.")
+        show_route(demo, "/demo/throws", 3,
+                   "A callback that throws: reported, and the next one runs.")
         if not good:
             print("\nNot as it should be: the response was not ten times sooner, or not from the "
                   "same worker.")
             return 1
         if keep:
-            print(f"\nIt goes on running: {demo.front.url}/ and /plain, /exit, /throws behind "
-                  f"deferd;\n{demo.direct.url}/plain straight on php-fpm. Ctrl-C ends it.",
+            print(f"\nIt goes on running: {demo.front.url}/demo and /demo/plain, /demo/exit, "
+                  f"/demo/throws behind deferd;\n{demo.direct.url}/demo/plain straight on php-fpm. Ctrl-C ends it.",
                   flush=True)
             signal.pause()
     return 0

@@ -12,6 +12,7 @@ from .background import Background
 from .client import FcgiClient, Response
 from .control import CommandFailed, Control, control, deferctl
 from .daemon import Deferd
+from .fifo import Fifo
 from .fpm import Fpm
 from .gate import Gate
 from .master import Master
@@ -30,6 +31,7 @@ __all__ = [
     "Deferd",
     "FcgiClient",
     "FcgiPeer",
+    "Fifo",
     "Fpm",
     "Gate",
     "Master",

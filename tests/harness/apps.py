@@ -112,16 +112,19 @@ class App:
 
     `name` is a folder in php/examples or tests/apps. Its own composer.json, merged with
     tests/apps/NAME.composer.json, says what it needs; deferd/defer comes from this repository.
+    `extra` is merged as well. One that needs nothing of Composer stays where it is.
     """
 
-    def __init__(self, workspace, name):
+    def __init__(self, workspace, name, extra=None):
         source = next(place / name for place in (EXAMPLES, APPS) if (place / name).is_dir())
         self.name = name
-        self.directory = pathlib.Path(workspace.path(f"app-{name}"))
-        shutil.copytree(source, self.directory, ignore=shutil.ignore_patterns("vendor"))
+        self.directory = source
         wanted = _merged(_read_json(source / "composer.json"),
                          _read_json(APPS / f"{name}.composer.json"))
+        wanted = _merged(wanted, extra or {})
         if wanted:
+            self.directory = pathlib.Path(workspace.path(f"app-{name}"))
+            shutil.copytree(source, self.directory, ignore=shutil.ignore_patterns("vendor"))
             wanted["repositories"] = [{"type": "path", "url": str(place)}
                                       for place in (PACKAGE, PACKAGES / "*")]
             # Composer writes paths below the folder it runs in as relative ones: it can be moved.
@@ -133,6 +136,14 @@ class App:
     @property
     def public(self):
         return str(self.directory / "public")
+
+    def edit(self, file, old, new):
+        """Changes a copied application, before it is first asked."""
+        path = self.directory / file
+        text = path.read_text("utf-8")
+        if REPOSITORY in path.parents or text.count(old) != 1:
+            raise ValueError(f"{path} cannot be edited: is {old!r} in it, once?")
+        path.write_text(text.replace(old, new), "utf-8")
 
     def version(self, package):
         """The version that Composer installed."""

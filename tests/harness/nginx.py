@@ -70,11 +70,12 @@ def find_binary():
 
 @dataclass
 class HttpResponse:
-    """A whole HTTP response."""
+    """A whole HTTP response; `cookies` as a client sends them back."""
 
     status: int
     headers: dict
     body: bytes
+    cookies: str = ""
 
     def header(self, name, default=None):
         return self.headers.get(name.lower(), default)
@@ -193,7 +194,9 @@ class Nginx(Process):
             used.request(method, uri, body, headers or {})
             answer = used.getresponse()
             fields = {name.lower(): value for name, value in answer.getheaders()}
-            return HttpResponse(answer.status, fields, answer.read())
+            cookies = answer.headers.get_all("Set-Cookie", [])
+            return HttpResponse(answer.status, fields, answer.read(),
+                                "; ".join(cookie.partition(";")[0] for cookie in cookies))
         finally:
             if used is not connection:
                 used.close()

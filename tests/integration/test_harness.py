@@ -1,10 +1,11 @@
 """The harness itself: its codec, its two ends, and the real programs without deferd."""
 
+import errno
 import hashlib
 import os
 
 import pytest
-from harness import Address, Background, DeadlinePassed, FcgiClient, FcgiPeer, fcgi, proc
+from harness import Address, App, Background, DeadlinePassed, FcgiClient, FcgiPeer, Fifo, fcgi, proc
 from harness.requestlog import parse_cause, parse_request
 
 
@@ -147,3 +148,21 @@ def test_gate_holds_php_until_it_opens(start_nginx, shared_fpm, gate):
         waiting.result(0.2)
     gate.open()
     assert waiting.result().text == "passed\n"
+
+
+def test_fifo_holds_writers_until_it_opens(workspace):
+    with Fifo(workspace.path("log")) as fifo:
+        with pytest.raises(OSError) as refused:
+            os.open(fifo.path, os.O_WRONLY | os.O_NONBLOCK)
+        assert refused.value.errno == errno.ENXIO, "a writer that waits would not have to"
+        call = Background(workspace.write, "log", "one\n")
+        fifo.open()
+        call.result()
+        workspace.write("log", "two\n")
+        assert fifo.lines() == ["one", "two"]
+
+
+def test_application_that_is_not_a_copy_is_not_edited(workspace):
+    app = App(workspace, "plain")
+    with pytest.raises(ValueError):
+        app.edit("public/index.php", "$defer->run();", "")

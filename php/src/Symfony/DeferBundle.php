@@ -53,6 +53,7 @@ final class DeferBundle extends AbstractBundle
 
     public function boot(): void
     {
+        require_once __DIR__ . '/../finish_request.php';
         require_once __DIR__ . '/finish_request.php';
     }
 }

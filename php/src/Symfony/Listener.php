@@ -54,12 +54,16 @@ final class Listener
      */
     private static function all(EventDispatcherInterface $dispatcher, string $event): array
     {
+        // @phpstan-ignore function.alreadyNarrowedType (another version need not have it)
         if ($dispatcher::class !== EventDispatcher::class || !property_exists($dispatcher, 'listeners')) {
-            return $dispatcher->getListeners($event);
+            /** @var array<callable> $listeners */
+            $listeners = $dispatcher->getListeners($event);
+
+            return $listeners;
         }
-        /** @var array<string, array<int, list<callable|array{\Closure, 1?: string}>>> $listeners */
-        $listeners = (new \ReflectionProperty($dispatcher, 'listeners'))->getValue($dispatcher);
-        $byPriority = $listeners[$event] ?? [];
+        /** @var array<string, array<int, list<callable|array{\Closure, 1?: string}>>> $all */
+        $all = (new \ReflectionProperty($dispatcher, 'listeners'))->getValue($dispatcher);
+        $byPriority = $all[$event] ?? [];
         krsort($byPriority);
 
         return array_merge(...$byPriority);
@@ -73,12 +77,15 @@ final class Listener
         if (is_array($listener) && $listener[0] instanceof \Closure) {
             return self::ofService($listener[0], $listener[1] ?? '__invoke');
         }
-        /** @var callable $listener */
-        $name = $listener instanceof WrappedListener
-            ? self::of($listener->getWrappedListener())->name
-            : TaskName::of($listener);
+        if ($listener instanceof WrappedListener) {
+            /** @var callable $wrapped */
+            $wrapped = $listener->getWrappedListener();
 
-        return new self($name, $listener(...));
+            return new self(TaskName::of($wrapped), $listener(...));
+        }
+        /** @var callable $listener */
+
+        return new self(TaskName::of($listener), $listener(...));
     }
 
     /**

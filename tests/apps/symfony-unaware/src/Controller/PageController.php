@@ -26,6 +26,8 @@ final class PageController
             $dispatcher->addListener(KernelEvents::TERMINATE, static fn () => $trace->add('closure called'), 5);
         }
 
-        return new Response("answered\n", headers: ['Content-Type' => 'text/plain', 'X-Pid' => (string) getmypid()]);
+        $response = new Response("answered\n", headers: ['Content-Type' => 'text/plain', 'X-Pid' => getmypid()]);
+
+        return $request->query->has('cached') ? $response->setPublic()->setMaxAge(60) : $response;
     }
 }

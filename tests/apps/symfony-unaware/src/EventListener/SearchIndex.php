@@ -24,5 +24,8 @@ final class SearchIndex
         if ($event->getRequest()->query->has('fail')) {
             throw new \RuntimeException('The index is away');
         }
+        if ($event->getRequest()->query->has('exit')) {
+            exit;
+        }
     }
 }

@@ -48,7 +48,7 @@ namespace {
 
     require_once dirname(__DIR__) . '/vendor/autoload.php';
 
-    $app = new Kernel($_SERVER['APP_ENV'] ?? 'prod', (bool) ($_SERVER['APP_DEBUG'] ?? false));
+    $app = new Kernel(getenv('APP_ENV') ?: 'prod', (bool) getenv('APP_DEBUG'));
 
     exit((new HttpKernelRunner($app, Request::createFromGlobals(), $app->isDebug()))->run());
 }

@@ -2,7 +2,7 @@
 
 declare(strict_types=1);
 
-namespace Demo;
+namespace App;
 
 /**
  * Stands in for an application's work: a step takes its time, and leaves a line in the file that DEMO_LOG names

@@ -1,0 +1,4 @@
+<?php
+
+// Where an installation has the package itself.
+require __DIR__ . '/../../../../../php/autoload.php';
