@@ -377,6 +377,16 @@ def test_nothing_changed_at_all(nothing_changed, gate, kind):
 # --- without deferd ------------------------------------------------------------------------------
 
 
+def test_controller_that_ends_the_response_itself_is_a_task(nothing_changed, gate):
+    assert nothing_changed.get("/more/itself").text == "early\n"
+    line = MORE_ROUTES.read_text("utf-8").split("// itself")[0].count("\n") + 1
+    wait_until(lambda: list(nothing_changed.tasks().values()) == ["running"])
+    assert list(nothing_changed.tasks()) == [f"{MORE_ROUTES}:{line}"]
+    gate.open()
+    assert nothing_changed.ended().done >= 1
+    assert "afterwards" in nothing_changed.names()
+
+
 @pytest.mark.parametrize("kind", set(KINDS))
 def test_straight_php_fpm(serve, example, gate, kind):
     laravel = serve(example, behind_deferd=False)

@@ -105,6 +105,14 @@ Route::get('/more/kinds', function () {
     return 'many';
 })->middleware(LateMiddleware::class . ':7');
 
+Route::get('/more/itself', function () {
+    echo "early\n";
+    fastcgi_finish_request(); // itself
+    Step::take('afterwards');
+
+    return '';
+});
+
 Route::get('/more/throwing', function () {
     app()->terminating(fn () => throw new RuntimeException('this one throws'));
     app()->terminating(fn () => Step::take('never'));
