@@ -464,3 +464,15 @@ def test_feature_test_runs_what_a_request_deferred(example, workspace):
         fwrite(STDOUT, str_replace(getmypid() . ' ', '', file_get_contents(getenv('DEMO_LOG'))));
     """
     assert console(example[0], workspace, code) == "a page\nfirst\nsecond\n"
+
+
+def test_feature_test_looks_at_what_a_request_deferred(example, workspace):
+    code = VISIT + """
+        $fake = Defer::fake();
+        visit($app);
+        fwrite(STDOUT, implode(', ', $fake->names()));
+        Defer::runDeferred();
+        fwrite(STDOUT, '; ' . count($fake) . ' wait');
+    """
+    assert console(example[0], workspace, code) == "a page\nfirst, second; 0 wait"
+    assert [line.split(" ")[1] for line in workspace.lines("steps")] == STEPS

@@ -16,8 +16,16 @@ use Illuminate\Support\Facades\Facade;
  * @method static int count()
  * @method static list<string> names()
  * @method static bool isEmpty()
+ * @method static void assertDeferred(string|callable $filter)
+ * @method static void assertNotDeferred(string|callable $filter)
+ * @method static void assertDeferredCount(int $count)
+ * @method static void assertNothingDeferred()
+ * @method static void runDeferred()
+ *
+ * The assertions are the fake's.
  *
  * @see Service
+ * @see FakeDefer
  */
 final class Defer extends Facade
 {
