@@ -162,6 +162,13 @@ def test_open_output_buffers_are_ended(site):
     has_ended(site, "completed", (REST, "done"))
 
 
+def test_buffer_that_cannot_be_removed_keeps_the_response_until_the_end(site):
+    assert site.nginx.get(site.uri("after.php", what="stuck")).text == "answered\n"
+    assert site.deferd.wait_for_requests(1)[0].outcome == "answered"
+    assert site.marks[0] == "false"
+    assert site.marks[-1] == "shut down"
+
+
 def test_second_call_is_false(site):
     assert site.nginx.get(site.uri("after.php", what="twice")).text == "answered\n"
     has_ended(site, "completed", (REST, "done"))

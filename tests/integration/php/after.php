@@ -58,6 +58,9 @@ if (($_GET['what'] ?? '') === 'buffers') {
     ob_start(static fn (string $text): string => strrev($text));
     echo "\nderews";
 } else {
+    if (($_GET['what'] ?? '') === 'stuck') {
+        ob_start(null, 0, PHP_OUTPUT_HANDLER_CLEANABLE);
+    }
     echo "answered\n";
 }
 $from = $_GET['from'] ?? null;
