@@ -32,21 +32,23 @@ function fastcgi_finish_request(): bool
 }}
 """
 
-# Ways to work after the response that the applications do not use.
-MORE_ROUTES = pathlib.Path(__file__).resolve().parent / "php" / "laravel_routes.php"
+PHP = pathlib.Path(__file__).resolve().parent / "php"
+ROUTES = PHP / "laravel_routes.php"
+DEFER_ROUTES = PHP / "laravel_defer_routes.php"
+TWO_LINES = "auto_prepend_file = {}\ndisable_functions = fastcgi_finish_request\n"
 
 
 @contextlib.contextmanager
-def _application(name, scan=None):
-    """An application and a php-fpm for it, which reads a further php.ini if there is one."""
+def _application(name, *more_routes, ini=None):
+    """An application and a php-fpm for it, with further lines in its php.ini if there are any."""
     with Workspace() as workspace, pytest.MonkeyPatch.context() as patch:
         app = App(workspace, name)
         with open(app.directory / "routes" / "web.php", "a", encoding="utf-8") as routes:
-            routes.write(f"\nrequire '{MORE_ROUTES}';\n")
-        if scan:
+            routes.writelines(f"\nrequire '{file}';\n" for file in more_routes)
+        if ini:
             workspace.write("polyfill.php", POLYFILL.format(package=REPOSITORY / "php"))
             directory = workspace.make_directory("ini")
-            workspace.write("ini/polyfill.ini", scan.format(workspace.path("polyfill.php")))
+            workspace.write("ini/polyfill.ini", ini.format(workspace.path("polyfill.php")))
             patch.setenv("PHP_INI_SCAN_DIR", f":{directory}")
         with Fpm(workspace, workers=4) as fpm:
             yield app, fpm
@@ -54,17 +56,14 @@ def _application(name, scan=None):
 
 @pytest.fixture(name="example", scope="module")
 def fixture_example():
-    with _application("laravel") as example:
+    with _application("laravel", ROUTES, DEFER_ROUTES) as example:
         yield example
-
-
-TWO_LINES = "auto_prepend_file = {}\ndisable_functions = fastcgi_finish_request\n"
 
 
 @pytest.fixture(name="unaware", scope="module")
 def fixture_unaware():
     """Nothing of the application is changed; the two lines are in php.ini."""
-    with _application("laravel-unaware", TWO_LINES) as unaware:
+    with _application("laravel-unaware", ROUTES, ini=TWO_LINES) as unaware:
         yield unaware
 
 
@@ -339,8 +338,8 @@ def test_every_kind_of_callback_has_a_name(either, gate):
     gate.open()
     either.get("/more/kinds")
     assert either.ended().outcome == "completed"
-    lines = MORE_ROUTES.read_text("utf-8").splitlines()
-    here = {line.rsplit("// ", 1)[1]: f"{MORE_ROUTES}:{number}"
+    lines = ROUTES.read_text("utf-8").splitlines()
+    here = {line.rsplit("// ", 1)[1]: f"{ROUTES}:{number}"
             for number, line in enumerate(lines, 1) if "// closure" in line}
     assert list(either.tasks()) == [
         "LateMiddleware::terminate",
@@ -419,8 +418,9 @@ def console(app, workspace, code):
         $app->make(Illuminate\\Contracts\\Console\\Kernel::class)->bootstrap();
     """
     script = workspace.write("console.php", head + code)
+    environment = {**os.environ, "DEMO_LOG": workspace.path("steps")}
     run = subprocess.run(["php", script], cwd=app.directory, capture_output=True, text=True,
-                         check=False, timeout=60, env={**os.environ, "DEMO_LOG": workspace.path("steps")})
+                         check=False, timeout=60, env=environment)
     assert run.returncode == 0, run.stdout + run.stderr
     return run.stdout
 
