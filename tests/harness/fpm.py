@@ -2,6 +2,7 @@
 
 import glob
 import os
+import pathlib
 import re
 import shutil
 import signal
@@ -10,6 +11,12 @@ from . import proc
 from .address import Address, local_address
 from .process import Process
 from .waiting import wait_until
+
+# What php.ini has for applications that know nothing of deferd.
+POLYFILLED = {
+    "auto_prepend_file": str(pathlib.Path(__file__).resolve().parents[2] / "php" / "polyfill.php"),
+    "disable_functions": "fastcgi_finish_request",
+}
 
 
 def find_binary():

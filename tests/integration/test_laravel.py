@@ -11,46 +11,39 @@ import pathlib
 import subprocess
 
 import pytest
-from harness import App, Fpm, Workspace, deferctl, wait_until
-from harness.daemon import REPOSITORY
+from harness import POLYFILLED, App, Fpm, Workspace, deferctl, wait_until
 
 # Composer brings Laravel before the first test.
 pytestmark = pytest.mark.time_limit(300)
 
 STEPS = ["first", "second"]
 
-# Ways to work after the response that the applications do not use.
-MORE_ROUTES = pathlib.Path(__file__).resolve().parent / "php" / "laravel_routes.php"
+PHP = pathlib.Path(__file__).resolve().parent / "php"
+ROUTES = PHP / "laravel_routes.php"
+DEFER_ROUTES = PHP / "laravel_defer_routes.php"
 
 
 @contextlib.contextmanager
-def _application(name, scan=None):
-    """An application and a php-fpm for it, which reads a further php.ini if there is one."""
-    with Workspace() as workspace, pytest.MonkeyPatch.context() as patch:
+def _application(name, *more_routes, php_ini=None):
+    """An application and a php-fpm for it, with further lines in its php.ini if there are any."""
+    with Workspace() as workspace:
         app = App(workspace, name)
         with open(app.directory / "routes" / "web.php", "a", encoding="utf-8") as routes:
-            routes.write(f"\nrequire '{MORE_ROUTES}';\n")
-        if scan:
-            directory = workspace.make_directory("ini")
-            workspace.write("ini/polyfill.ini", scan.format(REPOSITORY / "php" / "polyfill.php"))
-            patch.setenv("PHP_INI_SCAN_DIR", f":{directory}")
-        with Fpm(workspace, workers=4) as fpm:
+            routes.writelines(f"\nrequire '{file}';\n" for file in more_routes)
+        with Fpm(workspace, workers=4, php_ini=php_ini) as fpm:
             yield app, fpm
 
 
 @pytest.fixture(name="example", scope="module")
 def fixture_example():
-    with _application("laravel") as example:
+    with _application("laravel", ROUTES, DEFER_ROUTES) as example:
         yield example
-
-
-TWO_LINES = "auto_prepend_file = {}\ndisable_functions = fastcgi_finish_request\n"
 
 
 @pytest.fixture(name="unaware", scope="module")
 def fixture_unaware():
     """Nothing of the application is changed; the two lines are in php.ini."""
-    with _application("laravel-unaware", TWO_LINES) as unaware:
+    with _application("laravel-unaware", ROUTES, php_ini=POLYFILLED) as unaware:
         yield unaware
 
 
@@ -325,8 +318,8 @@ def test_every_kind_of_callback_has_a_name(either, gate):
     gate.open()
     either.get("/more/kinds")
     assert either.ended().outcome == "completed"
-    lines = MORE_ROUTES.read_text("utf-8").splitlines()
-    here = {line.rsplit("// ", 1)[1]: f"{MORE_ROUTES}:{number}"
+    lines = ROUTES.read_text("utf-8").splitlines()
+    here = {line.rsplit("// ", 1)[1]: f"{ROUTES}:{number}"
             for number, line in enumerate(lines, 1) if "// closure" in line}
     assert list(either.tasks()) == [
         "LateMiddleware::terminate",
@@ -379,9 +372,9 @@ def test_nothing_changed_at_all(nothing_changed, gate, kind):
 
 def test_controller_that_ends_the_response_itself_is_a_task(nothing_changed, gate):
     assert nothing_changed.get("/more/itself").text == "early\n"
-    line = MORE_ROUTES.read_text("utf-8").split("// itself")[0].count("\n") + 1
+    line = ROUTES.read_text("utf-8").split("// itself")[0].count("\n") + 1
     wait_until(lambda: list(nothing_changed.tasks().values()) == ["running"])
-    assert list(nothing_changed.tasks()) == [f"{MORE_ROUTES}:{line}"]
+    assert list(nothing_changed.tasks()) == [f"{ROUTES}:{line}"]
     gate.open()
     assert nothing_changed.ended().done >= 1
     assert "afterwards" in nothing_changed.names()
@@ -415,8 +408,9 @@ def console(app, workspace, code):
         $app->make(Illuminate\\Contracts\\Console\\Kernel::class)->bootstrap();
     """
     script = workspace.write("console.php", head + code)
+    environment = {**os.environ, "DEMO_LOG": workspace.path("steps")}
     run = subprocess.run(["php", script], cwd=app.directory, capture_output=True, text=True,
-                         check=False, timeout=60, env={**os.environ, "DEMO_LOG": workspace.path("steps")})
+                         check=False, timeout=60, env=environment)
     assert run.returncode == 0, run.stdout + run.stderr
     return run.stdout
 

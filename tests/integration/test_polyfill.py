@@ -8,19 +8,16 @@ import subprocess
 import urllib.request
 
 import pytest
-from harness import Address, FcgiClient, Fpm, Workspace, control, wait_until
+from harness import POLYFILLED, Address, FcgiClient, Fpm, Workspace, control, wait_until
 from harness.address import local_address
 from harness.daemon import REPOSITORY
 from harness.process import Process
-
-POLYFILL = str(REPOSITORY / "php" / "polyfill.php")
-PHP_INI = {"auto_prepend_file": POLYFILL, "disable_functions": "fastcgi_finish_request"}
 
 
 @pytest.fixture(name="polyfilled", scope="module")
 def fixture_polyfilled():
     """A php-fpm whose php.ini has the two lines, for all tests that do it no harm."""
-    with Workspace() as workspace, Fpm(workspace, workers=4, php_ini=PHP_INI) as fpm:
+    with Workspace() as workspace, Fpm(workspace, workers=4, php_ini=POLYFILLED) as fpm:
         yield fpm
 
 
@@ -328,7 +325,7 @@ def run(workspace, *arguments, env=None):
                           env={**os.environ, **(env or {})})
 
 
-SETTINGS = [f"-d{name}={value}" for name, value in PHP_INI.items()]
+SETTINGS = [f"-d{name}={value}" for name, value in POLYFILLED.items()]
 SAYS = "<?php var_dump(function_exists('fastcgi_finish_request')); echo PHP_SAPI, \"\\n\";"
 
 
@@ -356,7 +353,8 @@ def test_php_web_server_does_not_notice(workspace):
 
 
 def test_php_whose_own_function_is_there_keeps_it(start_fpm, start_unmodified):
-    site = start_unmodified(start_fpm(workers=1, php_ini={"auto_prepend_file": POLYFILL}))
+    php_ini = {"auto_prepend_file": POLYFILLED["auto_prepend_file"]}
+    site = start_unmodified(start_fpm(workers=1, php_ini=php_ini))
     assert site.nginx.get(site.uri("loaded.php", finish=1)).text == "answered\n"
     wait_until(lambda: len(site.marks) == 3, what="all marks")
     assert site.marks[:2] == ["true", "autoloaders 0"]
@@ -414,7 +412,7 @@ def test_with_phps_own_function_the_rest_is_not_seen_with_a_body(native, gate):
 @pytest.mark.time_limit(60)
 def test_pools_that_share_an_opcache(start_fpm, start_unmodified, start_nginx, script, workspace):
     """No worker may crash (fact 25): the same scripts, compiled once, run in both pools."""
-    fpm = start_fpm(workers=2, others=["other"], php_ini={**PHP_INI, "opcache.enable": "1"})
+    fpm = start_fpm(workers=2, others=["other"], php_ini={**POLYFILLED, "opcache.enable": "1"})
     site = start_unmodified(fpm)
     straight = start_nginx(fpm.other("other"))
     pids = set(fpm.workers())

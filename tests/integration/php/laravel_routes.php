@@ -1,7 +1,7 @@
 <?php
 
 /**
- * Routes that the tests add to a Laravel application.
+ * Routes that the tests add to a Laravel application, with ways to work after the response that it does not use.
  */
 
 declare(strict_types=1);
@@ -74,22 +74,6 @@ app()->singleton(SharedMiddleware::class);
 if (request()->is('nowhere')) {
     app()->terminating(fn () => Step::take('nobody there'));
 }
-
-Route::get('/more/ways', function (Deferd\Defer $typed) {
-    app('defer')->defer(fn () => null, 'app');
-    app()['defer']->defer(fn () => null, 'array');
-    Deferd\Laravel\Facades\Defer::defer(fn () => null, 'facade');
-    $typed->defer(fn () => null, 'typed');
-
-    return app('defer') === $typed && Defer::getFacadeRoot() === $typed ? 'same' : 'others';
-});
-
-Route::get('/more/error', function () {
-    config(['deferd.skip_on_error' => true]);
-    app('defer')->defer(fn () => Step::take('first'), 'first');
-    app('defer')->defer(fn () => Step::take('second'), 'second')->always();
-    abort(500);
-});
 
 Route::get('/more/kinds', function () {
     defer(fn () => Step::take('closure 1')); // closure 1
