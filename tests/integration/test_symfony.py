@@ -238,12 +238,15 @@ def test_request_that_defers_nothing_has_no_tasks(site):
     assert site.tasks() == []
 
 
-def test_callback_that_throws_is_reported_and_the_others_run(site):
+def test_callback_that_throws_is_reported_and_the_others_run(site, place):
     assert site.visit("/throws?ms=0").text == "got\n"
     request = site.request("failed")
     assert (request.done, request.failed) == (2, 1)
     assert site.deferd.has_line('"mail" failed: RuntimeException: the mail server is away')
     assert site.names() == [("mail", "failed"), ("first", "done"), ("second", "done")]
+    # By Symfony's logger, which ends there where no other is installed.
+    log = place.read("fpm/php.log")
+    assert "[error] deferred mail failed: RuntimeException: the mail server is away" in log
 
 
 def test_session_is_there_in_the_next_request_which_does_not_wait(site):
