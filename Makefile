@@ -86,9 +86,22 @@ $(BUILD)/tests/unit/%: tests/unit/%.c $(CORE)
 	@echo "  cc   $<"
 	@$(CC) $(CPPFLAGS) -Itests/unit $(CFLAGS) $(LDFLAGS) -o $@ $(filter-out %.h,$^) $(LDLIBS) -lcmocka
 
+# What the PHP package's tests cover, and how much of it they have to, in percent of its lines.
+COVERAGE  := $(abspath $(BUILD)/coverage)
+COVERED   := 100
+
 .PHONY: php
-php: ## run the PHP package's tests
-	cd php && phpunit --do-not-cache-result
+php: deps php/vendor/autoload.php ## check the PHP package: PHPUnit with coverage, PHPStan, PSR-12
+	rm -rf $(COVERAGE) && mkdir -p $(COVERAGE)
+	cd php && DEFERD_COVERAGE=$(COVERAGE) php -d pcov.directory=src vendor/bin/phpunit --coverage-php $(COVERAGE)/phpunit.cov
+	cd php && php -d pcov.directory=src tests/coverage.php $(COVERAGE) $(COVERED)
+	cd php && vendor/bin/phpstan analyse --no-progress --memory-limit=1G
+	cd php && vendor/bin/phpcs -q
+
+# Composer asks for no lock file to be there, and for no question to be answered.
+php/vendor/autoload.php: php/composer.json
+	cd php && COMPOSER_ALLOW_SUPERUSER=1 composer update --no-interaction --no-progress
+	touch $@
 
 .PHONY: integration
 integration: all ## run the tests with real nginx and php-fpm
@@ -176,7 +189,8 @@ DEB_SOURCE := ARCHITECTURE.md LICENSE Makefile README.md debian docs etc include
 # What a Debian machine needs to build deferd and to run its demo and tests.
 PACKAGES := gcc libc6-dev make pkg-config libuv1-dev libjansson-dev libinih-dev libsystemd-dev uthash-dev \
             libfcgi-dev libfcgi-bin libcmocka-dev valgrind \
-            nginx-light php-cli php-fpm php-xml php-mbstring php-slim php-pimple php-nikic-fast-route composer phpunit \
+            nginx-light php-cli php-fpm php-cgi php-xml php-mbstring php-pcov \
+            php-slim php-pimple php-nikic-fast-route composer unzip \
             python3 python3-pytest python3-prometheus-client curl wrk groff-base
 
 .PHONY: deps

@@ -33,7 +33,7 @@ final class Channel
 
     public static function current(): self
     {
-        return self::$current ??= new self(self::takeToken(), self::takeStop());
+        return self::$current ??= new self(self::token(), self::stop());
     }
 
     /**
@@ -65,6 +65,14 @@ final class Channel
             OutputBuffers::flush();
             flush();
         }
+    }
+
+    /**
+     * Whether deferd is there.
+     */
+    public function behindDeferd(): bool
+    {
+        return $this->token !== null;
     }
 
     /**
@@ -155,31 +163,28 @@ final class Channel
 
     /**
      * deferd sends the token as a FastCGI param (docs/protocol.md). getenv() reads the params under these SAPIs, and
-     * a request header cannot forge one: it arrives as HTTP_…. Pages that print $_SERVER need not show it.
+     * a request header cannot forge one: it arrives as HTTP_….
      */
-    private static function takeToken(): ?string
+    private static function token(): ?string
     {
-        if (!in_array(PHP_SAPI, ['fpm-fcgi', 'cgi-fcgi'], true)) {
-            return null;
-        }
-        $token = getenv('DEFERD_TOKEN');
-        unset($_SERVER['DEFERD_TOKEN'], $_ENV['DEFERD_TOKEN']);
+        $token = self::param('DEFERD_TOKEN');
 
-        return is_string($token) && preg_match('/\A[0-9a-f]{32}\z/', $token) === 1 ? $token : null;
+        return preg_match('/\A[0-9a-f]{32}\z/', $token) === 1 ? $token : null;
     }
 
     /**
      * The path in DEFERD_STOP, which, like the token, is deferd's to send.
      */
-    private static function takeStop(): ?string
+    private static function stop(): ?string
     {
-        if (!in_array(PHP_SAPI, ['fpm-fcgi', 'cgi-fcgi'], true)) {
-            return null;
-        }
-        $path = getenv('DEFERD_STOP');
-        unset($_SERVER['DEFERD_STOP'], $_ENV['DEFERD_STOP']);
+        $path = self::param('DEFERD_STOP');
 
-        return is_string($path) && str_starts_with($path, '/') ? $path : null;
+        return str_starts_with($path, '/') ? $path : null;
+    }
+
+    private static function param(string $name): string
+    {
+        return in_array(PHP_SAPI, ['fpm-fcgi', 'cgi-fcgi'], true) ? (string) getenv($name) : '';
     }
 
     /**

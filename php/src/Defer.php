@@ -4,6 +4,7 @@ declare(strict_types=1);
 
 namespace Deferd;
 
+use Deferd\Testing\FakeDefer;
 use Psr\Log\LoggerInterface;
 
 /**
@@ -23,34 +24,47 @@ use Psr\Log\LoggerInterface;
  */
 class Defer implements \Countable
 {
-    private readonly TaskQueue $queue;
-    private readonly Failures $failures;
+    /** @var (\Closure(\Throwable, Task): mixed)|null */
+    private readonly ?\Closure $onFailure;
+
+    /** Made with the first task: most requests have none. */
+    private ?TaskQueue $queue = null;
+    private ?Failures $failures = null;
 
     /**
-     * @param LoggerInterface|null                             $logger      hears of callbacks that failed; PHP's error
-     *                                                                      log if null
-     * @param (callable(\Throwable $error, Task $task): mixed)|null $onFailure is called for each that failed
-     * @param bool                                             $skipOnError whether an error response (status 400 and
-     *                                                                      above) skips callbacks that are not
-     *                                                                      always() to be run
+     * @param LoggerInterface|null                                  $logger      hears of callbacks that failed; PHP's
+     *                                                                           error log if null
+     * @param (callable(\Throwable $error, Task $task): mixed)|null $onFailure   is called for each that failed
+     * @param bool                                                  $skipOnError whether an error response (status 400
+     *                                                                           and above) skips callbacks that are
+     *                                                                           not always() to be run
      */
     public function __construct(
-        ?LoggerInterface $logger = null,
+        private readonly ?LoggerInterface $logger = null,
         ?callable $onFailure = null,
         private readonly bool $skipOnError = false,
     ) {
-        $this->queue = new TaskQueue();
-        $this->failures = new Failures($logger, $onFailure);
-        // Takes the token out of $_SERVER as early as we can.
-        Channel::current();
+        $this->onFailure = $onFailure === null ? null : $onFailure(...);
+        // deferd's, for Channel alone, which asks getenv(). Pages that print $_SERVER need not show them.
+        unset($_SERVER['DEFERD_TOKEN'], $_SERVER['DEFERD_STOP'], $_ENV['DEFERD_TOKEN'], $_ENV['DEFERD_STOP']);
+    }
+
+    /**
+     * For tests of an application: a Defer that records what is deferred and has PHPUnit assertions.
+     *
+     * @param bool $inline whether it also runs each callback at once
+     */
+    public static function fake(bool $inline = false): FakeDefer
+    {
+        return new FakeDefer($inline);
     }
 
     /**
      * Registers a callback. A callback that is running may register more; they run after those that
      * are already waiting.
      *
-     * The callback is given its Task if its first parameter is required or declared as one. Of a job, job() is called and
-     * then callback() with the result.
+     * The callback is given its Task if its first parameter is required or declared as one. Of a job, job() is
+     * called and then callback() with the result.
      *
      * @param string|null $name    what operators see; derived from the callback when null or empty:
      *                             function, Class::method, a closure's file:line, or a job's class
@@ -58,10 +72,12 @@ class Defer implements \Countable
      */
     public function defer(callable|JobInterface $callback, ?string $name = null, bool $replace = false): Task
     {
+        $this->failures ??= new Failures($this->logger, $this->onFailure);
         $task = new Task($callback, $name, $this->skipOnError, $this->failures);
         if ($replace) {
             $this->skip($task->name(), 'replaced');
         }
+        $this->queue ??= new TaskQueue();
         $this->queue->add($task);
         Phase::current()->expect($this->queue);
 
@@ -81,7 +97,7 @@ class Defer implements \Countable
      */
     public function count(): int
     {
-        return count($this->queue->waiting());
+        return count($this->waiting());
     }
 
     /**
@@ -91,7 +107,7 @@ class Defer implements \Countable
      */
     public function names(): array
     {
-        return array_map(static fn (Task $task): string => $task->name(), $this->queue->waiting());
+        return array_map(static fn (Task $task): string => $task->name(), $this->waiting());
     }
 
     /**
@@ -109,7 +125,7 @@ class Defer implements \Countable
      */
     public function run(): void
     {
-        if (!$this->isEmpty()) {
+        if ($this->queue !== null && $this->queue->waiting() !== []) {
             Phase::current()->run($this->queue);
         }
     }
@@ -129,10 +145,18 @@ class Defer implements \Countable
 
     private function skip(string $name, string $why): void
     {
-        foreach ($this->queue->waiting() as $task) {
+        foreach ($this->waiting() as $task) {
             if ($task->name() === $name) {
                 $task->skip($why);
             }
         }
+    }
+
+    /**
+     * @return list<Task>
+     */
+    private function waiting(): array
+    {
+        return $this->queue?->waiting() ?? [];
     }
 }

@@ -13,15 +13,11 @@ use Psr\Log\LoggerInterface;
  */
 final class Failures
 {
-    /** @var (\Closure(\Throwable, Task): mixed)|null */
-    private readonly ?\Closure $handler;
-
     /**
-     * @param (callable(\Throwable, Task): mixed)|null $handler
+     * @param (\Closure(\Throwable, Task): mixed)|null $handler
      */
-    public function __construct(private readonly ?LoggerInterface $logger, ?callable $handler)
+    public function __construct(private readonly ?LoggerInterface $logger, private readonly ?\Closure $handler)
     {
-        $this->handler = $handler === null ? null : $handler(...);
     }
 
     /**
@@ -29,24 +25,34 @@ final class Failures
      */
     public function tell(Task $task, string $what, \Throwable $error): void
     {
-        if ($this->logger === null || !$this->log($this->logger, $task, $what, $error)) {
-            self::write($task, $what);
-        }
+        $this->log($task, "failed: $what", ['exception' => $error]);
         $handler = $this->handler;
         if ($handler !== null) {
             Attempt::to("tell of the failure of {$task->name()}", static fn () => $handler($error, $task));
         }
     }
 
-    private function log(LoggerInterface $logger, Task $task, string $what, \Throwable $error): bool
+    /**
+     * To the logger, or else to PHP's error log.
+     *
+     * @param array<string, mixed> $context
+     */
+    public function log(Task $task, string $what, array $context = []): void
     {
-        $context = ['task' => $task->name(), 'error' => $what, 'exception' => $error];
-
-        return Attempt::to("log the failure of {$task->name()}", static function () use ($logger, $context): bool {
-            $logger->error('deferred {task} failed: {error}', $context);
+        $logger = $this->logger;
+        $logged = $logger !== null && Attempt::to("log {$task->name()}", static function () use (
+            $logger,
+            $task,
+            $what,
+            $context
+        ): bool {
+            $logger->error('deferred {task} {what}', ['task' => $task->name(), 'what' => $what] + $context);
 
             return true;
-        }) === true;
+        });
+        if ($logged !== true) {
+            self::write($task, $what);
+        }
     }
 
     /**
@@ -54,6 +60,6 @@ final class Failures
      */
     public static function write(Task $task, string $what): void
     {
-        ErrorLog::write("deferred {$task->name()} failed: $what");
+        ErrorLog::write("deferred {$task->name()} $what");
     }
 }

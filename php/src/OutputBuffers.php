@@ -48,12 +48,13 @@ final class OutputBuffers
      */
     private static function endAbove(int $level, \Closure $end): bool
     {
-        while (($now = ob_get_level()) > $level && self::topAllows(PHP_OUTPUT_HANDLER_REMOVABLE)) {
-            Attempt::to('end an output buffer', $end);
-            if (ob_get_level() >= $now) {
+        do {
+            $now = ob_get_level();
+            if ($now <= $level || !self::topAllows(PHP_OUTPUT_HANDLER_REMOVABLE)) {
                 break;
             }
-        }
+            Attempt::to('end an output buffer', $end);
+        } while (ob_get_level() < $now);
 
         return ob_get_level() <= $level;
     }

@@ -15,6 +15,8 @@ namespace Deferd;
  */
 final class Phase
 {
+    private const LEFT = 'it was left in a Fiber';
+
     private static ?self $current = null;
 
     private readonly Channel $channel;
@@ -41,7 +43,7 @@ final class Phase
 
     private bool $running = false;
     private ?Task $task = null;
-    private int $startedAt = 0;
+    private ?Stopwatch $stopwatch = null;
 
     private function __construct()
     {
@@ -196,7 +198,7 @@ final class Phase
         if ($this->queues !== []) {
             $this->begin(atExit: true);
         }
-        $this->watched->close('not called');
+        $this->watched->skipWaiting('not called');
         $this->journal->end();
         $this->channel->flush(last: true);
     }
@@ -206,14 +208,21 @@ final class Phase
      */
     private function endRunning(?\ErrorException $error): void
     {
-        $task = $this->task ?? $this->watched->running();
+        $task = $this->watched->running() ?? $this->task;
         if ($task !== null && $error !== null) {
-            $this->giveUp($task, $error);
-            $task->failures?->tell($task, Failure::ofFatalError($error), $error);
+            $ours = $this->task;
+            $dropped = $this->giveUp($task, $error);
+            if ($ours !== null) {
+                $ours->failures?->tell($ours, Failure::ofFatalError($error), $error);
+            }
+            foreach ($dropped as $other) {
+                $other->failures?->log($other, self::notRun($task));
+            }
             $this->silence->end();
         } elseif ($this->task !== null) {
-            $this->settle($this->task, 'PHP ended it', new \RuntimeException('PHP ended it'));
+            $this->settle($this->task, self::LEFT, new \RuntimeException(self::LEFT));
         }
+        $this->watched->failRunning(self::LEFT);
     }
 
     private function begin(bool $atExit): void
@@ -301,7 +310,7 @@ final class Phase
         // So that a fatal error found later is this task's.
         error_clear_last();
         $this->task = $task;
-        $this->startedAt = hrtime(true);
+        $this->stopwatch = new Stopwatch();
         $this->silence->begin();
         $task->begin();
         $what = null;
@@ -330,45 +339,58 @@ final class Phase
 
     private function report(Task $task, ?string $what): void
     {
-        $ms = round((hrtime(true) - $this->startedAt) / 1e6, 3);
+        $ms = $this->stopwatch?->ms() ?? 0.0;
         $this->task = null;
         $task->end();
         $what === null ? $this->journal->done($task, $ms) : $this->journal->fail($task, $ms, $what);
     }
 
     /**
-     * What PHP writes for us if a fatal error has ended a task and it calls nothing else of ours.
+     * What PHP writes for us if a fatal error has ended a task and it calls nothing else of ours. The application's
+     * logger is not called here: PHP forbids too much in an output callback.
      */
     private function lastWords(): string
     {
-        $task = $this->task;
+        $task = $this->watched->running() ?? $this->task;
         $error = Failure::fatalError();
         if ($task === null || $error === null) {
             return '';
         }
-        $this->giveUp($task, $error);
-        Failures::write($task, Failure::ofFatalError($error));
+        $dropped = $this->giveUp($task, $error);
+        Failures::write($task, 'failed: ' . Failure::ofFatalError($error));
+        foreach ($dropped as $other) {
+            Failures::write($other, self::notRun($task));
+        }
 
         return $this->channel->reports() ? $this->channel->take() : '';
     }
 
     /**
      * After a fatal error in this task: accounts for it and for all that are not run.
+     *
+     * @return list<Task> those of every Defer that are not run
      */
-    private function giveUp(Task $task, \ErrorException $error): void
+    private function giveUp(Task $task, \ErrorException $error): array
     {
-        $this->task === $task
-            ? $this->report($task, Failure::ofFatalError($error))
-            : $this->watched->fail($task, Failure::ofFatalError($error));
-        $why = "not run: fatal error in {$task->name()}";
-        $rest = $this->waiting();
-        $this->journal->announce($rest);
-        foreach ($rest as $other) {
-            $other->drop();
-            $this->journal->skip($other, $why);
+        $this->watched->failRunning(Failure::ofFatalError($error));
+        if ($this->task !== null) {
+            $this->report($this->task, Failure::ofFatalError($error));
         }
-        $this->watched->close($why);
+        $dropped = $this->waiting();
+        $this->journal->announce($dropped);
+        foreach ($dropped as $other) {
+            $other->drop();
+            $this->journal->skip($other, self::notRun($task));
+        }
+        $this->watched->skipWaiting(self::notRun($task));
         $this->journal->end();
+
+        return $dropped;
+    }
+
+    private static function notRun(Task $task): string
+    {
+        return "not run: fatal error in {$task->name()}";
     }
 
     /**

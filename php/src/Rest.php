@@ -14,12 +14,12 @@ final class Rest
     private const INCLUDES = ['include', 'include_once', 'require', 'require_once'];
 
     private readonly Task $task;
-    private readonly int $startedAt;
+    private readonly Stopwatch $watch;
 
     public function __construct(private readonly Journal $journal)
     {
         $this->task = new Task(static fn (): null => null, self::caller());
-        $this->startedAt = hrtime(true);
+        $this->watch = new Stopwatch();
     }
 
     public function start(): void
@@ -41,10 +41,9 @@ final class Rest
             }
             $this->start();
         }
-        $ms = round((hrtime(true) - $this->startedAt) / 1e6, 3);
         $error === null
-            ? $this->journal->done($this->task, $ms)
-            : $this->journal->fail($this->task, $ms, Failure::ofFatalError($error));
+            ? $this->journal->done($this->task, $this->watch->ms())
+            : $this->journal->fail($this->task, $this->watch->ms(), Failure::ofFatalError($error));
     }
 
     /**
@@ -54,14 +53,15 @@ final class Rest
     {
         $where = 'rest';
         foreach (debug_backtrace(DEBUG_BACKTRACE_IGNORE_ARGS) as $frame) {
-            $function = isset($frame['class']) ? "{$frame['class']}::{$frame['function']}" : $frame['function'];
-            if (str_starts_with($function, 'Deferd\\') || str_ends_with($function, 'fastcgi_finish_request')) {
+            $function = $frame['function'];
+            $name = isset($frame['class']) ? TaskName::ofMethod($frame['class'], $function) : $function;
+            if (str_starts_with($name, 'Deferd\\') || str_ends_with($name, 'fastcgi_finish_request')) {
                 $where = ($frame['file'] ?? $where) . ':' . ($frame['line'] ?? 0);
                 continue;
             }
             $named = !str_contains($function, '{closure') && !in_array($function, self::INCLUDES, true);
 
-            return $named ? explode("\0", $function)[0] : $where;
+            return $named ? $name : $where;
         }
 
         return $where;

@@ -92,11 +92,16 @@ final class Task
     }
 
     /**
-     * How long it may take. Two clocks count: PHP's own time limit (set_time_limit(), in whole seconds) is set when
-     * it starts and set back when it ends; on Linux that is CPU time, without sleeping and waiting for others, and
-     * passing it is a fatal error, after which nothing else of the request is run. And stopped() turns true when that much time
-     * has passed on the wall clock, for a callback that looks and ends in time. Called by the callback itself, the
-     * time counts from then on. 0 is no limit.
+     * How long it may take. Two clocks count:
+     *
+     * PHP's own time limit (set_time_limit(), in whole seconds) is set when the callback starts and set back when it
+     * ends. On Linux that is CPU time, without sleeping and waiting for others. Passing it is a fatal error, after
+     * which nothing else of the request is run.
+     *
+     * stopped() turns true when that much time has passed on the wall clock, for a callback that looks, and ends in
+     * time.
+     *
+     * Called by the callback itself, the time counts from then on. 0 is no limit.
      *
      * @throws \ValueError if $seconds is below 0
      */
@@ -147,6 +152,16 @@ final class Task
     }
 
     /**
+     * Whether it was never to be run, or is not any more.
+     *
+     * @internal
+     */
+    public function wasDropped(): bool
+    {
+        return $this->state === TaskState::Dropped;
+    }
+
+    /**
      * Takes it out, if it has not started, and reports that if it was announced.
      *
      * @internal
@@ -168,7 +183,7 @@ final class Task
      */
     public function drop(): void
     {
-        $this->state = TaskState::Over;
+        $this->state = TaskState::Dropped;
         $this->callback = null;
     }
 

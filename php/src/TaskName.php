@@ -46,7 +46,7 @@ final class TaskName
         return $class === null ? $name : self::ofMethod($class, $name);
     }
 
-    private static function ofMethod(string $class, string $method): string
+    public static function ofMethod(string $class, string $method): string
     {
         return self::ofClass($class) . "::$method";
     }

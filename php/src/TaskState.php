@@ -16,6 +16,9 @@ enum TaskState
 
     case Running;
 
-    /** Done, failed, skipped or cancelled. */
+    /** Done or failed. */
     case Over;
+
+    /** Cancelled, replaced or skipped. */
+    case Dropped;
 }

@@ -18,13 +18,16 @@ final class Watch
      * threw. What it throws goes on to the caller, what it returns too. If an operator has asked for a stop by
      * then, the callback is not called and the closure returns null.
      *
-     * Called before the response was ended by us, or without deferd, the closure just calls the callback. What is
-     * never called is reported as skipped at the end of the request.
+     * Called before the response was ended by us, the closure just calls the callback; without deferd it is the
+     * callback. What is never called is reported as skipped at the end of the request.
      *
      * @param string|null $name as in Defer::defer()
      */
     public static function callback(callable $callback, ?string $name = null): \Closure
     {
+        if (!Channel::current()->behindDeferd()) {
+            return $callback(...);
+        }
         $phase = Phase::current();
         $task = new Task($callback, $name);
         $phase->watch($task);

@@ -20,8 +20,8 @@ final class Watchlist
     /** @var array<int, Task> by object id; one may call another */
     private array $running = [];
 
-    /** @var array<int, int> by object id */
-    private array $startedAt = [];
+    /** @var array<int, Stopwatch> by object id */
+    private array $watches = [];
 
     public function __construct(private readonly Channel $channel, private readonly Journal $journal)
     {
@@ -99,16 +99,20 @@ final class Watchlist
         }
     }
 
-    public function fail(Task $task, string $what): void
+    /**
+     * Those that run have not ended.
+     */
+    public function failRunning(string $what): void
     {
-        $this->failed = true;
-        $this->end($task, $what);
+        foreach (array_reverse($this->running) as $task) {
+            $this->fail($task, $what);
+        }
     }
 
     /**
      * Nobody is going to call those that wait.
      */
-    public function close(string $why): void
+    public function skipWaiting(string $why): void
     {
         foreach ($this->waiting as $task) {
             $this->skip($task, $why);
@@ -116,10 +120,16 @@ final class Watchlist
         $this->waiting = [];
     }
 
+    private function fail(Task $task, string $what): void
+    {
+        $this->failed = true;
+        $this->end($task, $what);
+    }
+
     private function start(Task $task): void
     {
         $this->running[spl_object_id($task)] = $task;
-        $this->startedAt[spl_object_id($task)] = hrtime(true);
+        $this->watches[spl_object_id($task)] = new Stopwatch();
         $task->begin();
         $this->channel->freshLine();
         $this->journal->start($task);
@@ -131,8 +141,12 @@ final class Watchlist
      */
     private function end(Task $task, ?string $what): void
     {
-        $ms = round((hrtime(true) - $this->startedAt[spl_object_id($task)]) / 1e6, 3);
-        unset($this->running[spl_object_id($task)], $this->startedAt[spl_object_id($task)]);
+        // One that was left in a Fiber may still go on when it has been accounted for.
+        if (!isset($this->running[spl_object_id($task)])) {
+            return;
+        }
+        $ms = $this->watches[spl_object_id($task)]->ms();
+        unset($this->running[spl_object_id($task)], $this->watches[spl_object_id($task)]);
         $task->end();
         $this->channel->freshLine();
         $what === null ? $this->journal->done($task, $ms) : $this->journal->fail($task, $ms, $what);

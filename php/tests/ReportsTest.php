@@ -4,6 +4,7 @@ declare(strict_types=1);
 
 namespace Deferd\Tests;
 
+use PHPUnit\Framework\Attributes\DataProvider;
 use PHPUnit\Framework\TestCase;
 
 /**
@@ -38,7 +39,11 @@ final class ReportsTest extends TestCase
 
     public function testNamesTheWorkerAndTheTime(): void
     {
-        $script = Script::runBehindDeferd('note((string) getmypid()); $defer->defer(fn () => usleep(20_000)); $defer->run();');
+        $script = Script::runBehindDeferd(<<<'PHP'
+            note((string) getmypid());
+            $defer->defer(fn () => usleep(20_000));
+            $defer->run();
+            PHP);
 
         $begin = json_decode($script->lines()[0], true);
         $done = json_decode($script->lines()[2], true);
@@ -92,21 +97,7 @@ final class ReportsTest extends TestCase
         $this->assertSame(['next'], $script->notes);
     }
 
-    public function testReportsAFatalErrorInACallback(): void
-    {
-        $script = Script::runBehindDeferd(
-            'echo "page"; $defer->defer(fn () => str_repeat("x", 1 << 28)); $defer->defer("time"); $defer->run();',
-            ['memory_limit=32M']
-        );
-
-        $this->assertSame('page', $script->response());
-        $this->assertSame(['begin', 'start', 'fail', 'skip', 'end'], $script->events());
-        $this->assertStringStartsWith('Fatal error: Allowed memory size', $script->reports()[2]['error'] ?? '');
-    }
-
-    /**
-     * @dataProvider ends
-     */
+    #[DataProvider('ends')]
     public function testMarkerComesAtTheEndHoweverTheMainCodeEnds(string $end, string $response): void
     {
         $script = Script::runBehindDeferd('$defer->defer("time"); echo "page"; ' . $end, ['memory_limit=32M']);
@@ -253,7 +244,9 @@ final class ReportsTest extends TestCase
     public function testBuffersThatACallbackLeavesOpenKeepNoReportsBack(): void
     {
         $script = Script::runBehindDeferd(<<<'PHP'
-            $defer->defer(function (): void { ob_start(); ob_start(); echo 'dropped'; }); $defer->defer('time'); $defer->run();
+            $defer->defer(function (): void { ob_start(); ob_start(); echo 'dropped'; });
+            $defer->defer('time');
+            $defer->run();
             echo 'stray';
             PHP);
 

@@ -4,6 +4,9 @@ declare(strict_types=1);
 
 namespace Deferd\Tests;
 
+use Deferd\Tests\Sapi\Cli;
+use Deferd\Tests\Sapi\Sapi;
+
 /**
  * A PHP program run by a real php, with `$defer` and `note()` at hand, and what became of it.
  *
@@ -16,9 +19,11 @@ final class Script
     public const MARKER = "\x1EDEFERD/1 END " . self::TOKEN . "\n";
 
     /**
+     * @param string       $headers of the response; empty on the command line
      * @param list<string> $notes
      */
     private function __construct(
+        public readonly string $headers,
         public readonly string $output,
         public readonly array $notes,
         public readonly string $log
@@ -28,13 +33,13 @@ final class Script
     /**
      * @param list<string> $settings of php.ini, as name=value
      */
-    public static function run(string $code, array $settings = []): self
+    public static function run(string $code, array $settings = [], Sapi $sapi = new Cli()): self
     {
-        return self::execute('', $code, $settings);
+        return self::execute('', $code, $settings, $sapi);
     }
 
     /**
-     * As run(), with deferd in front: the output goes through the channel that has a token.
+     * As run() on the command line, with deferd in front: the output goes through the channel that has a token.
      *
      * @param list<string> $settings of php.ini, as name=value
      */
@@ -43,7 +48,7 @@ final class Script
         $channel = '(new ReflectionProperty(Deferd\Channel::class, "current"))'
             . '->setValue(null, new Deferd\Channel("' . self::TOKEN . '", ' . var_export($stop, true) . '));';
 
-        return self::execute($channel, $code, $settings);
+        return self::execute($channel, $code, $settings, new Cli());
     }
 
     /**
@@ -70,7 +75,8 @@ final class Script
      * The reports behind the marker, without times and pid. A line that is none has the event "stray"; an empty line
      * says nothing, to deferd neither.
      *
-     * @return list<array{event: string, task?: int, tasks?: list<string>, error?: string}>
+     * @return list<array{event: string, task?: int, tasks?: list<string>, error?: string, why?: string,
+     *                    ratio?: float, text?: string}>
      */
     public function reports(): array
     {
@@ -81,7 +87,7 @@ final class Script
             }
             unset($report['ms'], $report['pid']);
 
-            /** @var array{event: string, task?: int, tasks?: list<string>, error?: string} $report */
+            /** @var array{event: string, task?: int, tasks?: list<string>, error?: string, why?: string} $report */
             return $report;
         }, array_values(array_filter($this->lines(), static fn (string $line): bool => $line !== '')));
     }
@@ -95,25 +101,30 @@ final class Script
     }
 
     /**
+     * The reports in short, one a line: "begin mail, time", "start 0", "skip 1: stopped".
+     *
+     * @return list<string>
+     */
+    public function story(): array
+    {
+        return array_map(static fn (array $report): string => $report['event'] . match (true) {
+            isset($report['tasks']) => rtrim(' ' . implode(', ', $report['tasks'])),
+            isset($report['why']) => ' ' . ($report['task'] ?? '') . ": {$report['why']}",
+            isset($report['task']) => " {$report['task']}",
+            default => '',
+        }, $this->reports());
+    }
+
+    /**
      * @param list<string> $settings
      */
-    private static function execute(string $prelude, string $code, array $settings): self
+    private static function execute(string $prelude, string $code, array $settings, Sapi $sapi): self
     {
         $folder = sys_get_temp_dir() . '/defer-test-' . bin2hex(random_bytes(8));
         mkdir($folder, 0700);
         try {
-            $autoload = var_export(dirname(__DIR__) . '/autoload.php', true);
-            $notes = var_export("$folder/notes", true);
-            file_put_contents("$folder/script.php", <<<PHP
-                <?php
-                require $autoload;
-                function note(string \$text): void { file_put_contents($notes, \$text . "\n", FILE_APPEND); }
-                $prelude
-                \$defer = new Deferd\Defer();
-                $code
-                PHP);
-            $command = [PHP_BINARY];
-            $defaults = [
+            file_put_contents("$folder/script.php", self::program($folder, $prelude, $code));
+            $answer = $sapi->run($folder, [
                 "error_log=$folder/log",
                 'log_errors=1',
                 'display_errors=0',
@@ -121,30 +132,46 @@ final class Script
                 "session.save_path=$folder",
                 'session.use_cookies=0',
                 'session.cache_limiter=',
-            ];
-            foreach ([...$defaults, ...$settings] as $setting) {
-                array_push($command, '-d', $setting);
-            }
-            $process = proc_open(
-                [...$command, "$folder/script.php"],
-                [1 => ['file', "$folder/output", 'w'], 2 => ['file', "$folder/errors", 'w']],
-                $pipes
-            );
-            if ($process === false) {
-                throw new \RuntimeException('php does not start');
-            }
-            proc_close($process);
-            $read = static fn (string $name): string =>
-                is_file("$folder/$name") ? (string) file_get_contents("$folder/$name") : '';
+                'pcov.directory=' . dirname(__DIR__) . '/src',
+                ...$settings,
+            ]);
+            [$headers, $body] = $sapi instanceof Cli ? ['', $answer] : explode("\r\n\r\n", $answer, 2) + ['', ''];
 
             return new self(
-                $read('output'),
-                preg_split('/\n/', $read('notes'), -1, PREG_SPLIT_NO_EMPTY) ?: [],
-                $read('log') . $read('errors')
+                $headers,
+                $body,
+                preg_split('/\n/', self::read("$folder/notes"), -1, PREG_SPLIT_NO_EMPTY) ?: [],
+                self::read("$folder/log") . self::read("$folder/errors")
             );
         } finally {
             array_map('unlink', glob("$folder/*") ?: []);
             rmdir($folder);
         }
+    }
+
+    private static function program(string $folder, string $prelude, string $code): string
+    {
+        $coverage = getenv('DEFERD_COVERAGE');
+        $collector = $coverage === false || $coverage === '' ? '' : 'require ' . var_export(__DIR__, true)
+            . ' . "/Collector.php"; Deferd\Tests\Collector::start(' . var_export($coverage, true) . ');';
+        $autoload = var_export(dirname(__DIR__) . '/autoload.php', true);
+        $vendor = var_export(dirname(__DIR__) . "/vendor/autoload.php", true);
+        $notes = var_export("$folder/notes", true);
+
+        return <<<PHP
+            <?php
+            $collector
+            require $autoload;
+            const VENDOR = $vendor;
+            function note(string \$text): void { file_put_contents($notes, \$text . "\n", FILE_APPEND); }
+            $prelude
+            \$defer = new Deferd\Defer();
+            $code
+            PHP;
+    }
+
+    private static function read(string $file): string
+    {
+        return is_file($file) ? (string) file_get_contents($file) : '';
     }
 }

@@ -6,13 +6,12 @@ namespace Deferd\Tests;
 
 use Deferd\Task;
 use Deferd\TaskName;
+use PHPUnit\Framework\Attributes\DataProvider;
 use PHPUnit\Framework\TestCase;
 
 final class TaskNameTest extends TestCase
 {
-    /**
-     * @dataProvider callables
-     */
+    #[DataProvider('callables')]
     public function testNamesWhatIsCalled(callable $callback, string $name): void
     {
         $this->assertSame($name, TaskName::of($callback));

@@ -1,0 +1,26 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Deferd\Tests\Sapi;
+
+/**
+ * php-cgi, as a web server starts it for a request.
+ */
+final class Cgi implements Sapi
+{
+    /**
+     * @param array<string, string> $params of the request
+     */
+    public function __construct(private readonly array $params = [])
+    {
+    }
+
+    public function run(string $folder, array $settings): string
+    {
+        $command = ['php-cgi', ...Process::options($settings)];
+        Process::start($command, $folder, Request::params("$folder/script.php", $this->params))->wait();
+
+        return (string) file_get_contents("$folder/output");
+    }
+}
