@@ -288,23 +288,47 @@ def test_without_deferd_the_response_comes_first_too(serve, example, fpm):
     wait_until(lambda: site.events() == ["first", "second"], what="both callbacks")
 
 
-def test_program_on_the_command_line_runs_callbacks_at_each_reset(example, workspace):
+@pytest.fixture(name="run_program")
+def fixture_run_program(example, workspace):
+    """run_program(code): the lines that a program with the example's kernel writes to stderr."""
+
+    def run_program(code):
+        program = workspace.write("program.php", f"""<?php
+            require '{example.directory}/vendor/autoload.php';
+            function say(string $line): void {{ fwrite(STDERR, "$line\\n"); }}
+            $kernel = new App\\Kernel('prod', false);
+            $kernel->boot();
+            $container = $kernel->getContainer();
+            {code}
+        """)
+        run = subprocess.run(["php", program], capture_output=True, text=True, check=True,
+                             timeout=60)
+        return run.stderr.splitlines()
+
+    return run_program
+
+
+def test_program_on_the_command_line_runs_callbacks_at_each_reset(run_program):
     """As messenger's consumer resets the services after each message."""
-    program = workspace.write("consume.php", f"""<?php
-        require '{example.directory}/vendor/autoload.php';
-        $kernel = new App\\Kernel('prod', false);
-        $kernel->boot();
-        $container = $kernel->getContainer();
-        foreach (['one', 'two'] as $message) {{
-            $container->get('defer')->defer(fn () => fwrite(STDERR, "callback of $message\\n"));
-            fwrite(STDERR, "end of $message\\n");
+    assert run_program("""
+        foreach (['one', 'two'] as $message) {
+            $container->get('defer')->defer(fn () => say("callback of $message"));
+            say("end of $message");
             $container->get('services_resetter')->reset();
-        }}
-        fwrite(STDERR, "end\\n");
-    """)
-    run = subprocess.run(["php", program], capture_output=True, text=True, check=True, timeout=60)
-    assert run.stderr.splitlines() == ["end of one", "callback of one", "end of two",
-                                       "callback of two", "end"]
+        }
+        say('end');
+    """) == ["end of one", "callback of one", "end of two", "callback of two", "end"]
+
+
+def test_test_of_an_application_puts_a_fake_into_the_container(run_program):
+    assert run_program("""
+        $container->set(Deferd\\Defer::class, $fake = Deferd\\Defer::fake());
+        $request = Symfony\\Component\\HttpFoundation\\Request::create('/get');
+        $kernel->terminate($request, $kernel->handle($request));
+        foreach ($fake->names() as $name) {
+            say($name);
+        }
+    """) == ["first", "second"]
 
 
 # --- an application that knows nothing of deferd ---------------------------------------------------
