@@ -70,7 +70,8 @@ final class Audit
 {
     public function __invoke(object $event): void
     {
-        $trace = fn ($what) => file_put_contents(getenv('DEMO_LOG'), getmypid() . " $what\\n", FILE_APPEND);
+        $log = getenv('DEMO_LOG');
+        $trace = fn ($what) => file_put_contents($log, getmypid() . " $what\\n", FILE_APPEND);
         $trace('audited');
         register_shutdown_function(
             fn () => $trace($event->isPropagationStopped() ? 'called by us' : 'called by Symfony')
@@ -106,7 +107,7 @@ def fixture_install(request):
         def install(name):
             app = App(workspace, name, VERSIONS[request.param])
             with capture.global_and_fixture_disabled():
-                print(f"\n{name}: symfony/framework-bundle {app.version('symfony/framework-bundle')}")
+                print(f"\n{name}: Symfony {app.version('symfony/framework-bundle')}")
             return app
 
         yield install
@@ -129,8 +130,8 @@ def fixture_unaware(install):
 
 @pytest.fixture(name="fpm", scope="module")
 def fixture_fpm(place):
-    """PHP's own fastcgi_finish_request() ends a program that then prints more than 8 KiB, as an error
-    page in debug mode is, unless it ignores a user's abort. Behind deferd it goes on."""
+    """PHP's own fastcgi_finish_request() ends a program that then prints more than 8 KiB, as an
+    error page in debug mode is, unless it ignores a user's abort. Behind deferd it goes on."""
     with Fpm(place, workers=4, ini={"ignore_user_abort": "1"}) as fpm:
         yield fpm
 
@@ -331,8 +332,7 @@ def test_test_of_an_application_puts_a_fake_into_the_container(run_program):
     """) == ["first", "second"]
 
 
-# --- an application that knows nothing of deferd ---------------------------------------------------
-
+# --- an application that knows nothing of deferd -------------------------------------------------
 
 QUERIES = ["", "closure=1", "fail=1", "stop=1", "exit=1", "closure=1&fail=1"]
 
