@@ -56,7 +56,11 @@ final class AfterResponse
         if (!Channel::current()->reports()) {
             return;
         }
-        foreach (self::watched(Listener::behind(self::class, $dispatcher, $name)) as $listener) {
+        $listeners = Listener::behind(self::class, $dispatcher, $name);
+        if ($listeners === []) {
+            return;
+        }
+        foreach (self::watched($listeners) as $listener) {
             if ($event->isPropagationStopped()) {
                 break;
             }
