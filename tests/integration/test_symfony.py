@@ -2,14 +2,12 @@
 nothing of deferd."""
 
 import json
-import os
 import shutil
 import subprocess
-from unittest import mock
 
 import pytest
-from harness import Fifo, Fpm, Workspace, deferctl, wait_until
-from harness.apps import APPS, PACKAGE, App
+from harness import POLYFILLED, Fifo, Fpm, Workspace, deferctl, wait_until
+from harness.apps import APPS, App
 
 # The first test waits for Composer.
 pytestmark = pytest.mark.time_limit(300)
@@ -126,12 +124,8 @@ def fixture_fpm(place):
 @pytest.fixture(name="polyfilled", scope="module")
 def fixture_polyfilled(place):
     """A php-fpm with two more lines in its php.ini."""
-    place.make_directory("ini")
-    place.write("ini/deferd.ini", f"auto_prepend_file = {PACKAGE}/polyfill.php\n"
-                                  "disable_functions = fastcgi_finish_request\n")
-    with mock.patch.dict(os.environ, PHP_INI_SCAN_DIR=":" + place.path("ini")):
-        with Fpm(place, workers=4, name="polyfilled") as fpm:
-            yield fpm
+    with Fpm(place, workers=4, php_ini=POLYFILLED, name="polyfilled") as fpm:
+        yield fpm
 
 
 class Site:
