@@ -4,8 +4,8 @@
 #ifndef DEFERD_POLYFILL_H
 #define DEFERD_POLYFILL_H
 
-/* Stands in the file's first lines. */
-#define POLYFILL_MARK "deferd polyfill"
+/* Stands in the file's first lines; longer than what a file that requires it would say of it. */
+#define POLYFILL_MARK "The deferd polyfill: what an application that knows nothing of deferd does"
 
 enum polyfill_kind {
     POLYFILL_WHOLE,      /* ours, and its classes are beside it */

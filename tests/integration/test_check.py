@@ -85,7 +85,7 @@ class Site:
         shutil.copytree(REPOSITORY / "php" / "src", f"{self.folder}/src")
         folder = self._workspace.make_directory("alone")
         shutil.copy(REPOSITORY / "php" / "polyfill.php", f"{folder}/alone.php")
-        self._workspace.write("prepended/other.php", "<?php // as good as any\n")
+        self._workspace.write("prepended/other.php", "<?php // and the deferd polyfill\n")
 
     def text(self, value):
         """A value with the paths that are known only now."""
