@@ -98,7 +98,7 @@ php: deps php/vendor/autoload.php ## check the PHP package: PHPUnit with coverag
 	cd php && vendor/bin/phpstan analyse --no-progress --memory-limit=1G
 	cd php && vendor/bin/phpcs -q
 
-# Composer asks for no lock file to be there, and for no question to be answered.
+# What the package's checks need. No versions are locked: it is to work with what an application has.
 php/vendor/autoload.php: php/composer.json
 	cd php && COMPOSER_ALLOW_SUPERUSER=1 composer update --no-interaction --no-progress
 	touch $@

@@ -18,7 +18,7 @@ final class Rest
 
     public function __construct(private readonly Journal $journal)
     {
-        $this->task = new Task(static fn (): null => null, self::caller());
+        $this->task = new Task(static fn () => null, self::caller());
         $this->watch = new Stopwatch();
     }
 
