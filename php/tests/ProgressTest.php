@@ -42,11 +42,14 @@ final class ProgressTest extends TestCase
                 $task->progress(0.1);
                 usleep(110_000);
                 $task->progress(0.2);
+                $written = (string) file_get_contents('/proc/self/fd/1');
+                note(str_contains($written, '"ratio":0.2') ? 'written' : 'kept');
                 throw new Exception('half way');
             });
             $defer->defer(fn (Deferd\Task $task) => $task->progress(0.3));
             PHP);
 
+        $this->assertSame(['written'], $script->notes);
         $this->assertSame(
             ['begin', 'start', 'progress', 'progress', 'fail', 'start', 'progress', 'done', 'end'],
             $script->events()

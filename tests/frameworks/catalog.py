@@ -69,4 +69,5 @@ FRAMEWORKS = (
     Framework("Plain PHP", "plain", lambda _app: Fpm.version()),
     Framework("Slim 3", "slim3", debian("php-slim")),
     Framework("Slim 4", "slim4", composer("slim/slim")),
+    Framework("Symfony", "symfony", composer("symfony/framework-bundle")),
 )

@@ -112,15 +112,16 @@ class App:
 
     `name` is a folder in php/examples or tests/apps. Its own composer.json, merged with
     tests/apps/NAME.composer.json, says what it needs; deferd/defer comes from this repository.
-    One that needs nothing of Composer stays where it is.
+    `extra` is merged as well. One that needs nothing of Composer stays where it is.
     """
 
-    def __init__(self, workspace, name):
+    def __init__(self, workspace, name, extra=None):
         source = next(place / name for place in (EXAMPLES, APPS) if (place / name).is_dir())
         self.name = name
         self.directory = source
         wanted = _merged(_read_json(source / "composer.json"),
                          _read_json(APPS / f"{name}.composer.json"))
+        wanted = _merged(wanted, extra or {})
         if wanted:
             self.directory = pathlib.Path(workspace.path(f"app-{name}"))
             shutil.copytree(source, self.directory, ignore=shutil.ignore_patterns("vendor"))
