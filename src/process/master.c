@@ -18,6 +18,7 @@
 #include "deferd/logs.h"
 #include "deferd/privileges.h"
 #include "deferd/sockets.h"
+#include "deferd/upgrade.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -544,50 +545,19 @@ static void master_fill_handover(struct master *master, struct handover *out)
     }
 }
 
-/* The command line as it was, but for the file's path, which holds in any directory. */
-static const char **master_argv(const struct master *master)
-{
-    const struct options *options = master->options;
-    const char **argv = calloc(4 + 2 * (size_t)options->override_count, sizeof(*argv));
-    size_t n = 0;
-    if (argv == NULL) {
-        return NULL;
-    }
-    argv[n++] = master->argv0;
-    argv[n++] = "-c";
-    argv[n++] = options->file;
-    for (unsigned i = 0; i < options->override_count; i++) {
-        argv[n++] = "-o";
-        argv[n++] = options->overrides[i];
-    }
-    return argv;
-}
-
 static void master_on_become(uv_timer_t *timer)
 {
     static struct handover handover;
     struct master *master = timer->data;
-    const char **argv = master_argv(master);
-    if (master->ending) {
-        master_block_signals(SIG_UNBLOCK);
-        free(argv);
-        return;
+    if (!master->ending) {
+        if (master->again != 0) {
+            kill(getpid(), master->again); /* as it is blocked, the new one gets it */
+            master->again = 0;
+        }
+        master_fill_handover(master, &handover);
+        upgrade_execute(master->binary, master->argv0, master->options, &master->config, &handover);
     }
-    if (master->again != 0) {
-        kill(getpid(), master->again); /* as it is blocked, the new one gets it */
-        master->again = 0;
-    }
-    master_fill_handover(master, &handover);
-    log_line(LOG_NOTICE, "upgrade: master %d goes on as %s", (int)getpid(), master->binary);
-    log_flush();
-    if (argv != NULL && handover_write(&handover, &master->config) == 0) {
-        execv(master->binary, (char *const *)argv);
-    }
-    log_line(LOG_ERROR, "upgrade: %s: %s; the master stays the old one", master->binary,
-             strerror(errno));
-    handover_undo(&handover);
     master_block_signals(SIG_UNBLOCK);
-    free(argv);
 }
 
 /* Takes over from the binary that was this process before. */
@@ -757,22 +727,6 @@ static void master_close(struct master *master)
     config_free(&master->coming);
 }
 
-/* What an upgrade starts: the path this process was started by, which may be a link that is turned
- * to another file; or the file itself, if it was found by PATH. Returns 0 or -1. */
-static int master_find_binary(struct master *master)
-{
-    char directory[PATH_MAX];
-    if (master->argv0[0] == '/') {
-        snprintf(master->binary, sizeof(master->binary), "%s", master->argv0);
-        return 0;
-    }
-    if (strchr(master->argv0, '/') != NULL && getcwd(directory, sizeof(directory)) != NULL) {
-        int n = snprintf(master->binary, sizeof(master->binary), "%s/%s", directory, master->argv0);
-        return n < (int)sizeof(master->binary) ? 0 : -1;
-    }
-    return readlink("/proc/self/exe", master->binary, sizeof(master->binary) - 1) > 0 ? 0 : -1;
-}
-
 int master_run(struct options *options, char **argv)
 {
     static struct master master;
@@ -783,7 +737,8 @@ int master_run(struct options *options, char **argv)
     master.argv0 = argv[0];
     master.pid_fd = -1;
     signal(SIGPIPE, SIG_IGN); /* a worker may die while it is written to */
-    if (master_find_binary(&master) != 0 || master_prepare(&master, err, sizeof(err)) != 0) {
+    if (upgrade_find_binary(argv[0], master.binary, sizeof(master.binary)) != 0 ||
+        master_prepare(&master, err, sizeof(err)) != 0) {
         log_line(LOG_ALERT, "%s", err);
         log_close();
         daemon_ready(err);
