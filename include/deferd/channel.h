@@ -21,7 +21,8 @@ struct channel_events {
 /* Takes the descriptor over. Returns NULL without memory; then the descriptor is the caller's. */
 struct channel *channel_open(uv_loop_t *loop, int fd, const struct channel_events *events);
 
-/* Sends one line, its LF added. What cannot be sent is dropped: then the peer's end is near. */
+/* Sends one line, its LF added. What the peer does not read yet waits, in order. A peer that has
+ * not read 64 KiB of lines hangs: what comes then is dropped, and logged. */
 __attribute__((format(printf, 2, 3))) void channel_send(struct channel *channel, const char *format,
                                                         ...);
 
