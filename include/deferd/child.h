@@ -26,6 +26,10 @@ struct child {
     struct channel *channel; /* NULL once it is closed */
     uint64_t started;        /* uv_now() */
     char why[512];           /* why it failed, as far as somebody said so */
+    int asked;               /* pulse: whether it is alive, and it has not answered */
+    uint64_t silent;         /* milliseconds since then */
+    uint64_t left;           /* until it must have ended; 0: it may take its time */
+    int hung;                /* it was killed for one of the two */
 };
 
 /* The configuration as a file that has no name: whoever goes on with it must not depend on what

@@ -27,6 +27,7 @@ struct global_options {
     unsigned rlimit_files;      /* 0: as many as are allowed */
     uint64_t shutdown_timeout;  /* milliseconds, 0: as long as it takes; after QUIT and reload, */
     uint64_t terminate_timeout; /* and after TERM and INT */
+    uint64_t hang_timeout;      /* milliseconds a worker may give no sign of life, 0: any time */
     char pid[256];              /* a path, or empty */
     struct address metrics_listen; /* its len is 0 if there is none */
     int daemonize;

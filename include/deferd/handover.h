@@ -23,6 +23,7 @@ struct handover {
         pid_t pid;
         int fd; /* of its channel, -1 if that is closed */
         int current;
+        uint64_t left; /* milliseconds it has to end, 0: it may take its time */
     } children[HANDOVER_CHILDREN_MAX];
     unsigned child_count;
     int pid_fd; /* of the pid file, -1 without one */

@@ -437,6 +437,9 @@ const struct directive directives[] = {
      "all"},
     {DIRECTIVE_GLOBAL, "terminate_timeout", &type_time, GLOBAL(terminate_timeout), 0, 30 * DAY,
      "10s", "the same after TERM or INT"},
+    {DIRECTIVE_GLOBAL, "hang_timeout", &type_time, GLOBAL(hang_timeout), 0, HOUR, "20s",
+     "how long a worker may give no sign of life before the master kills and replaces it; 0 is for "
+     "ever"},
     {DIRECTIVE_GLOBAL, "pid", &type_path, GLOBAL(pid), 0, 256, "", "file for the master's pid"},
     {DIRECTIVE_GLOBAL, "daemonize", &type_bool, GLOBAL(daemonize), 0, 0, "no",
      "go into the background once all is ready; needs an error_log, a file or syslog"},

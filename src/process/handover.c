@@ -48,8 +48,9 @@ int handover_write(const struct handover *handover, const struct config *config)
         rc |= buf_append(&state, text, strlen(text));
     }
     for (unsigned i = 0; i < handover->child_count; i++) {
-        snprintf(text, sizeof(text), "child %d %d %d\n", (int)handover->children[i].pid,
-                 handover->children[i].fd, handover->children[i].current);
+        snprintf(text, sizeof(text), "child %d %d %d %llu\n", (int)handover->children[i].pid,
+                 handover->children[i].fd, handover->children[i].current,
+                 (unsigned long long)handover->children[i].left);
         rc |= buf_append(&state, text, strlen(text));
     }
     snprintf(text, sizeof(text), "handoff %d %d\npid %d %s\n", handover->sockets->handoff[0],
@@ -88,6 +89,7 @@ static void handover_read_line(struct handover *handover, const char *line)
     struct socket_entry entry = {0};
     unsigned long long dev;
     unsigned long long ino;
+    unsigned long long left = 0; /* a binary of before does not say it */
     int a;
     int b;
     int c;
@@ -101,12 +103,13 @@ static void handover_read_line(struct handover *handover, const char *line)
         entry.listener.dev = (dev_t)dev;
         entry.listener.ino = (ino_t)ino;
         sockets->entries[sockets->count++] = entry;
-    } else if (sscanf(line, "child %d %d %d", &a, &b, &c) == 3 &&
+    } else if (sscanf(line, "child %d %d %d %llu", &a, &b, &c, &left) >= 3 &&
                handover->child_count < HANDOVER_CHILDREN_MAX) {
         unsigned i = handover->child_count++;
         handover->children[i].pid = a;
         handover->children[i].fd = b;
         handover->children[i].current = c;
+        handover->children[i].left = left;
     } else if (sscanf(line, "handoff %d %d", &a, &b) == 2) {
         sockets->handoff[0] = a;
         sockets->handoff[1] = b;

@@ -2,8 +2,9 @@
  * Happy path: bind the sockets, start a worker, tell whoever waits that all is ready, and sleep. A
  * reload starts a second worker; once that is ready the first one is told to drain.
  * Failure modes: a configuration or a worker that is not in order changes nothing, and whoever
- * asked gets the reason; a worker that dies is replaced, later and later if it keeps dying, and the
- * sockets stay open meanwhile; a new binary that cannot be started leaves this one running.
+ * asked gets the reason; a worker that dies, or hangs and is killed (pulse), is replaced, later and
+ * later if it keeps dying, and the sockets stay open meanwhile; a new binary that cannot be started
+ * leaves this one running.
  */
 #include "deferd/master.h"
 
@@ -17,6 +18,7 @@
 #include "deferd/log.h"
 #include "deferd/logs.h"
 #include "deferd/privileges.h"
+#include "deferd/pulse.h"
 #include "deferd/sockets.h"
 #include "deferd/upgrade.h"
 
@@ -38,11 +40,6 @@
 /* A worker that lived shorter counts as one that keeps dying. */
 #define MASTER_STABLE_MS 10000
 
-/* How much longer than it may take a worker has to end: it cuts what runs by itself, unless it
- * hangs.
- */
-#define MASTER_HUNG_MS 3000
-
 /* How soon to try again to write what a slow reader of the log did not take. */
 #define MASTER_RELOG_MS 50
 
@@ -57,13 +54,12 @@ struct master {
     uv_loop_t loop;
     uv_signal_t signals[MASTER_SIGNALS];
     uv_prepare_t flush;
-    uv_timer_t start;    /* bounds the wait for the candidate */
-    uv_timer_t respawn;  /* the delay before the next worker */
-    uv_timer_t next;     /* begins what again says */
-    uv_timer_t become;   /* executes the new binary */
-    uv_timer_t watchdog; /* systemd's */
-    uv_timer_t hung;     /* bounds the end */
-    uv_timer_t relog;    /* while some of the log could not be written */
+    uv_timer_t start;   /* bounds the wait for the candidate */
+    uv_timer_t respawn; /* the delay before the next worker */
+    uv_timer_t next;    /* begins what again says */
+    uv_timer_t become;  /* executes the new binary */
+    uv_timer_t relog;   /* while some of the log could not be written */
+    struct pulse pulse;
     struct options *options;
     struct config config;  /* what is in effect */
     struct config coming;  /* what the candidate is started with, if it is not the same */
@@ -208,7 +204,9 @@ static void master_take_over(struct master *master)
     master->ready = 1;
     master_reply(master, NULL); /* before it is told to drain: it has the answer to hand on */
     if (old != NULL) {
-        child_tell(old, "retire %llu", (unsigned long long)master->config.global.shutdown_timeout);
+        uint64_t limit = master->config.global.shutdown_timeout;
+        child_tell(old, "retire %llu", (unsigned long long)limit);
+        pulse_bound(old, limit);
     }
     master_say_share(master);
     daemon_ready(NULL);
@@ -243,8 +241,8 @@ static void master_on_line(struct child *child, char *line)
         master_take_over(master);
     } else if (strncmp(line, "failed ", 7) == 0) {
         snprintf(child->why, sizeof(child->why), "%s", line + 7);
-    } else if (strcmp(line, "pong") == 0 && child == master->current) {
-        sd_notify(0, "WATCHDOG=1");
+    } else if (strcmp(line, "pong") == 0) {
+        pulse_answered(&master->pulse, child);
     } else if (strcmp(line, "leaving") == 0 && child == master->current && !master->ending) {
         log_line(LOG_NOTICE, "worker %d was told to end by somebody else; it is replaced",
                  (int)child->pid);
@@ -277,6 +275,9 @@ static void master_child_ended(struct master *master, struct child *child, int s
     int candidate = child == master->candidate;
     int stable = uv_now(&master->loop) - child->started >= MASTER_STABLE_MS;
     log_line(current && !master->ending ? LOG_ALERT : LOG_NOTICE, "%s", how);
+    if (child->hung && master->ending) {
+        master->status = EXIT_FAILURE;
+    }
     master_forget_child(master, child);
     if (current || candidate) {
         master->deaths = current && stable ? 0 : master->deaths + 1;
@@ -420,14 +421,6 @@ static void master_kill_all(struct master *master)
     }
 }
 
-static void master_on_hung(uv_timer_t *timer)
-{
-    struct master *master = timer->data;
-    log_line(LOG_ALERT, "a worker hangs: it has not ended in time; it is killed");
-    master->status = EXIT_FAILURE;
-    master_kill_all(master);
-}
-
 /* limit: milliseconds, 0 for none. */
 static void master_end(struct master *master, uint64_t limit, const char *why)
 {
@@ -446,9 +439,7 @@ static void master_end(struct master *master, uint64_t limit, const char *why)
     DL_FOREACH(master->children, child)
     {
         child_tell(child, "drain %llu", (unsigned long long)limit);
-    }
-    if (limit > 0) {
-        uv_timer_start(&master->hung, master_on_hung, limit + MASTER_HUNG_MS, 0);
+        pulse_bound(child, limit);
     }
 }
 
@@ -541,6 +532,7 @@ static void master_fill_handover(struct master *master, struct handover *out)
             out->children[i].pid = child->pid;
             out->children[i].fd = child->channel != NULL ? channel_fd(child->channel) : -1;
             out->children[i].current = child == master->current;
+            out->children[i].left = child->left;
         }
     }
 }
@@ -577,6 +569,7 @@ static void master_read_handover(struct master *master)
             continue;
         }
         child->owner = master;
+        child->left = handover.children[i].left;
         DL_APPEND(master->children, child);
         if (handover.children[i].current) {
             master->current = child;
@@ -604,23 +597,12 @@ static void master_on_prepare(uv_prepare_t *prepare)
     }
 }
 
-static void master_on_watchdog(uv_timer_t *timer)
-{
-    const struct master *master = timer->data;
-    if (master->current != NULL) {
-        child_tell(master->current, "ping"); /* the pong is what systemd hears of */
-    } else {
-        sd_notify(0, "WATCHDOG=1"); /* without a worker, this process is what works */
-    }
-}
-
 static int master_open_loop(struct master *master)
 {
     int rc = uv_loop_init(&master->loop);
-    uint64_t watchdog_us;
     master->loop.data = master; /* it is open */
-    uv_timer_t *timers[] = {&master->start,    &master->respawn, &master->next, &master->become,
-                            &master->watchdog, &master->hung,    &master->relog};
+    uv_timer_t *timers[] = {&master->start, &master->respawn, &master->next, &master->become,
+                            &master->relog};
     for (size_t i = 0; rc == 0 && i < sizeof(timers) / sizeof(timers[0]); i++) {
         timers[i]->data = master;
         rc = uv_timer_init(&master->loop, timers[i]);
@@ -637,8 +619,12 @@ static int master_open_loop(struct master *master)
         uv_prepare_init(&master->loop, &master->flush);
         uv_prepare_start(&master->flush, master_on_prepare);
     }
-    if (rc == 0 && sd_watchdog_enabled(0, &watchdog_us) > 0) {
-        uv_timer_start(&master->watchdog, master_on_watchdog, 0, watchdog_us / 3000);
+    if (rc == 0) {
+        master->pulse.children = &master->children;
+        master->pulse.current = &master->current;
+        master->pulse.candidate = &master->candidate;
+        master->pulse.limit = &master->config.global.hang_timeout;
+        rc = pulse_open(&master->pulse, &master->loop);
     }
     return rc;
 }
