@@ -76,8 +76,9 @@ __attribute__((format(printf, 2, 3))) void config_error(struct config *config, c
  * on other directives. Returns 0 if there are no errors at all, else -1. */
 int config_finish(struct config *config, const char *where);
 
-/* Writes the effective configuration as a file that config_load understands. */
-void config_print(const struct config *config, FILE *out);
+/* Writes the effective configuration as a file that config_load understands; hand_on: with all that
+ * another process of deferd's is to know of it, such as what hosts' names stand for. */
+void config_print(const struct config *config, int hand_on, FILE *out);
 
 void config_free(struct config *config);
 

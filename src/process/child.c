@@ -29,7 +29,7 @@ int child_config_fd(const struct config *config)
         close(fd);
         return -1;
     }
-    config_print(config, file);
+    config_print(config, 1, file);
     if (fclose(file) != 0) {
         close(fd);
         return -1;

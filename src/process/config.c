@@ -463,7 +463,7 @@ int config_finish(struct config *config, const char *where)
 }
 
 static void config_print_scope(FILE *out, enum directive_scope scope, const char *prefix,
-                               const char *name, const void *base)
+                               const char *name, const void *base, int hand_on)
 {
     char value[CONFIG_VALUE_MAX];
     for (unsigned i = 0; i < directive_count; i++) {
@@ -471,7 +471,7 @@ static void config_print_scope(FILE *out, enum directive_scope scope, const char
         if (directive->scope != scope || directive->type->print == NULL) {
             continue; /* the latter: what it says is printed by other directives */
         }
-        directive_print(directive, base, value, sizeof(value));
+        directive_print(directive, base, hand_on, value, sizeof(value));
         if (directive->initial == NULL && strcmp(value, "0") == 0) {
             continue; /* not set */
         }
@@ -485,21 +485,21 @@ static void config_print_scope(FILE *out, enum directive_scope scope, const char
     }
 }
 
-void config_print(const struct config *config, FILE *out)
+void config_print(const struct config *config, int hand_on, FILE *out)
 {
     fprintf(out, "[global]\n");
-    config_print_scope(out, DIRECTIVE_GLOBAL, "", "", &config->global);
+    config_print_scope(out, DIRECTIVE_GLOBAL, "", "", &config->global, hand_on);
     for (unsigned i = 0; i < config->pool_count; i++) {
         const struct pool_options *pool = config->pools[i];
         fprintf(out, "\n[%s]\n", pool->name);
-        config_print_scope(out, DIRECTIVE_POOL, "", "", pool);
+        config_print_scope(out, DIRECTIVE_POOL, "", "", pool, hand_on);
         for (unsigned j = 0; j < pool->upstream_count; j++) {
             config_print_scope(out, DIRECTIVE_UPSTREAM, "upstream", pool->upstreams[j].name,
-                               &pool->upstreams[j]);
+                               &pool->upstreams[j], hand_on);
         }
         for (unsigned j = 0; j < pool->class_count; j++) {
             config_print_scope(out, DIRECTIVE_CLASS, "class", pool->classes[j].name,
-                               &pool->classes[j]);
+                               &pool->classes[j], hand_on);
         }
     }
 }

@@ -379,25 +379,35 @@ static void address_print(const struct directive *directive, const void *field, 
     snprintf(out, size, "%s", ((const struct address *)field)->text);
 }
 
-static const struct directive_type type_number = {number_set, number_print, "N"};
-static const struct directive_type type_mode = {mode_set, mode_print, "MODE"};
-static const struct directive_type type_size = {size_set, size_print, "SIZE"};
-static const struct directive_type type_time = {time_set, time_print, "TIME"};
-static const struct directive_type type_share = {share_set, share_print, "N|N%"};
-static const struct directive_type type_bool = {bool_set, bool_print, "yes|no"};
-static const struct directive_type type_text = {text_set, text_print, "TEXT"};
-static const struct directive_type type_path = {path_set, text_print, "PATH"};
-static const struct directive_type type_uri = {uri_set, text_print, "PATH"};
-static const struct directive_type type_level = {level_set, level_print, "LEVEL"};
-static const struct directive_type type_address = {address_set, address_print, "ADDR"};
-static const struct directive_type type_errorlog = {errorlog_set, text_print, "PATH|syslog|stderr"};
-static const struct directive_type type_logformat = {logformat_set, logformat_print, "text|json"};
-static const struct directive_type type_facility = {facility_set, facility_print, "FACILITY"};
-static const struct directive_type type_user = {user_set, text_print, "USER"};
-static const struct directive_type type_group = {group_set, text_print, "GROUP"};
-static const struct directive_type type_pattern = {pattern_set, text_print, "FORMAT"};
-static const struct directive_type type_clients = {clients_set, clients_print, "ADDR,..."};
-static const struct directive_type type_fpmpool = {path_set, NULL, "FILE"};
+static void address_hand_on(const struct directive *directive, const void *field, char *out,
+                            size_t size)
+{
+    (void)directive;
+    address_print_resolved(field, out, size);
+}
+
+static const struct directive_type type_number = {number_set, number_print, "N", NULL};
+static const struct directive_type type_mode = {mode_set, mode_print, "MODE", NULL};
+static const struct directive_type type_size = {size_set, size_print, "SIZE", NULL};
+static const struct directive_type type_time = {time_set, time_print, "TIME", NULL};
+static const struct directive_type type_share = {share_set, share_print, "N|N%", NULL};
+static const struct directive_type type_bool = {bool_set, bool_print, "yes|no", NULL};
+static const struct directive_type type_text = {text_set, text_print, "TEXT", NULL};
+static const struct directive_type type_path = {path_set, text_print, "PATH", NULL};
+static const struct directive_type type_uri = {uri_set, text_print, "PATH", NULL};
+static const struct directive_type type_level = {level_set, level_print, "LEVEL", NULL};
+static const struct directive_type type_address = {address_set, address_print, "ADDR",
+                                                   address_hand_on};
+static const struct directive_type type_errorlog = {errorlog_set, text_print, "PATH|syslog|stderr",
+                                                    NULL};
+static const struct directive_type type_logformat = {logformat_set, logformat_print, "text|json",
+                                                     NULL};
+static const struct directive_type type_facility = {facility_set, facility_print, "FACILITY", NULL};
+static const struct directive_type type_user = {user_set, text_print, "USER", NULL};
+static const struct directive_type type_group = {group_set, text_print, "GROUP", NULL};
+static const struct directive_type type_pattern = {pattern_set, text_print, "FORMAT", NULL};
+static const struct directive_type type_clients = {clients_set, clients_print, "ADDR,...", NULL};
+static const struct directive_type type_fpmpool = {path_set, NULL, "FILE", NULL};
 
 /* --- the table -------------------------------------------------------------------------------- */
 
@@ -540,9 +550,12 @@ int directive_set(const struct directive *directive, void *base, const char *val
     return directive->type->set(directive, (char *)base + directive->offset, value, err, err_size);
 }
 
-void directive_print(const struct directive *directive, const void *base, char *out, size_t size)
+void directive_print(const struct directive *directive, const void *base, int hand_on, char *out,
+                     size_t size)
 {
-    directive->type->print(directive, (const char *)base + directive->offset, out, size);
+    const struct directive_type *type = directive->type;
+    const void *field = (const char *)base + directive->offset;
+    (hand_on && type->hand_on != NULL ? type->hand_on : type->print)(directive, field, out, size);
 }
 
 void directive_defaults(enum directive_scope scope, void *base)

@@ -37,14 +37,16 @@ static void handover_set_all(const struct handover *handover, int cloexec)
 /* A line for each descriptor. */
 int handover_write(const struct handover *handover, const struct config *config)
 {
-    char text[128 + ADDRESS_TEXT_MAX + sizeof(handover->pid_path)];
+    char text[128 + 2 * ADDRESS_TEXT_MAX + sizeof(handover->pid_path)];
+    char address[2 * ADDRESS_TEXT_MAX];
     struct buf state = {0};
     int rc = 0;
     for (unsigned i = 0; i < handover->sockets->count; i++) {
         const struct socket_entry *entry = &handover->sockets->entries[i];
+        address_print_resolved(&entry->asked, address, sizeof(address));
         snprintf(text, sizeof(text), "socket %d %llu %llu %s\n", entry->listener.fd,
                  (unsigned long long)entry->listener.dev, (unsigned long long)entry->listener.ino,
-                 entry->asked.text);
+                 address);
         rc |= buf_append(&state, text, strlen(text));
     }
     for (unsigned i = 0; i < handover->child_count; i++) {

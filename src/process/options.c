@@ -281,7 +281,7 @@ static enum options_result options_finish(struct options_state *state)
         return OPTIONS_WRONG;
     }
     if (state->dump) {
-        config_print(config, stdout);
+        config_print(config, 0, stdout);
     }
     if (state->test || state->dump) {
         fprintf(stderr, "deferd: the configuration is in order\n");

@@ -15,7 +15,7 @@ import threading
 import time
 
 import pytest
-from harness import Background, FcgiClient, Master, wait_until
+from harness import Background, FcgiClient, Master, control, wait_until
 from harness import proc
 from harness.address import Address
 from harness.client import encode_request, request_params
@@ -314,6 +314,81 @@ def test_worker_that_is_told_to_end_is_replaced_before_it_has_ended(master, peer
         assert client.read_response().body == b"done\n"
     assert_works(master, peer)
     master.wait_for_only(master.worker_pid)
+
+
+# --- hosts' names ---------------------------------------------------------------------------------
+
+HOSTS = """\
+mount --make-rprivate / && mount --bind "$1/hosts" /etc/hosts &&
+mount --bind "$1/nsswitch.conf" /etc/nsswitch.conf && shift && exec "$@"
+"""
+
+
+class Hosts:
+    """A master whose resolver knows what this says, and no more."""
+
+    def __init__(self, workspace, master):
+        self.directory = workspace.make_directory("resolver")
+        self.knows("127.0.0.1 php.example web.example")
+        self._write("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n")
+        plain = master.argv
+        master.argv = lambda: ["unshare", "--mount", "sh", "-c", HOSTS, "sh", self.directory,
+                               *plain()]
+
+    def _write(self, name, text):
+        pathlib.Path(self.directory, name).write_text(text, encoding="utf-8")
+
+    def knows(self, line):
+        self._write("hosts", line + "\n")
+
+
+@pytest.fixture(name="named")
+def fixture_named(workspace, start_peer, own_binary):
+    """A master whose pool listens on, and goes to, names; its peer, and the names."""
+    peer = start_peer("127.0.0.1:0")
+    master = Master(workspace, f"php.example:{peer.address.port}", binary=own_binary,
+                    pool={"upstream.keepalive": "no", "listen": "web.example:0"})
+    hosts = Hosts(workspace, master)
+    with master:
+        yield master, peer, hosts
+
+
+def address_in_log(master):
+    """Where the last worker listens."""
+    found = [match for line in list(master.lines)
+             if (match := re.search(r"listening on web\.example:(\d+)|listening on (\S+:\d+)",
+                                    line))]
+    return Address.parse("127.0.0.1:" + (found[-1][1] or found[-1][2].rpartition(":")[2]))
+
+
+@needs_root
+@pytest.mark.parametrize("by", ["death", "upgrade", "death after an upgrade"])
+def test_worker_is_replaced_while_no_name_can_be_looked_up(named, own_binary, by):
+    master, peer, hosts = named
+    if "after" in by:
+        replace(own_binary)
+        master.upgrade()
+    hosts.knows("")
+    old = master.worker_pid
+    if by == "upgrade":
+        assert 'host that is known; "web.example"' in master.upgrade_fails()
+        assert 'host that is known; "php.example"' in "\n".join(master.lines)
+    master.kill_worker()
+    master.wait_for_worker(old)
+    assert_works(master, peer, address_in_log(master))
+    [pool] = control(master.control, "pools")
+    assert pool["listen"].startswith("web.example:")
+    assert pool["upstreams"][0]["address"] == f"php.example:{peer.address.port}"
+
+
+@needs_root
+def test_reload_looks_names_up_again(named, start_peer):
+    master, peer, hosts = named
+    assert_works(master, peer, address_in_log(master))
+    other = start_peer(f"127.0.0.2:{peer.address.port}")
+    hosts.knows("127.0.0.1 web.example\n127.0.0.2 php.example")
+    master.reload()
+    assert_works(master, other, address_in_log(master))
 
 
 # --- a worker that hangs -------------------------------------------------------------------------
