@@ -33,6 +33,7 @@ struct socket_entry {
     struct socket_rights coming; /* and as the one that is being applied does */
     int known;                   /* rights are; not of what another process has made */
     int wanted;                  /* by the configuration that is being applied */
+    int gone;                    /* its file is, and another one is made for that configuration */
     int made;                    /* for that configuration: it goes again if that fails */
 };
 
@@ -74,8 +75,8 @@ void sockets_take_systemd(struct sockets *sockets);
 /* Marks all as not wanted and not made. */
 void sockets_begin(struct sockets *sockets);
 
-/* Has a socket that listens as spec says: one that is there, or a new one. Returns 0, or -1 with a
- * sentence in err. */
+/* Has a socket that listens as spec says: one that is there, or a new one, also if the file of the
+ * one that is there was deleted. Returns 0, or -1 with a sentence in err. */
 int sockets_want(struct sockets *sockets, const struct socket_spec *spec, char *err,
                  size_t err_size);
 

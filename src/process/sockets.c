@@ -21,7 +21,8 @@ struct socket_entry *sockets_find(struct sockets *sockets, const struct address 
 {
     for (unsigned i = 0; i < sockets->count; i++) {
         const struct address *known = &sockets->entries[i].asked;
-        if (known->len == address->len && memcmp(&known->sa, &address->sa, known->len) == 0) {
+        if (!sockets->entries[i].gone && known->len == address->len &&
+            memcmp(&known->sa, &address->sa, known->len) == 0) {
             return &sockets->entries[i];
         }
     }
@@ -190,6 +191,24 @@ int sockets_make(struct listener *listener, const struct socket_spec *spec, char
     return rc;
 }
 
+/* Has somebody deleted its file? Nobody can connect to it any more then. A file of somebody else's
+ * in its place is left alone. */
+static int sockets_is_gone(const struct socket_entry *entry)
+{
+    struct stat st;
+    const char *path = ((const struct sockaddr_un *)&entry->asked.sa)->sun_path;
+    if (!address_is_unix(&entry->asked) || lstat(path, &st) == 0 || errno != ENOENT) {
+        return 0;
+    }
+    if (entry->listener.ino == 0) {
+        log_line(LOG_WARNING, "%s: the file is gone; systemd made it, and has to make it again",
+                 entry->asked.text);
+        return 0;
+    }
+    log_line(LOG_WARNING, "%s: somebody has deleted the file; it is made again", entry->asked.text);
+    return 1;
+}
+
 int sockets_want(struct sockets *sockets, const struct socket_spec *spec, char *err,
                  size_t err_size)
 {
@@ -198,7 +217,7 @@ int sockets_want(struct sockets *sockets, const struct socket_spec *spec, char *
     if (sockets_rights(spec, &rights, err, err_size) != 0) {
         return -1;
     }
-    if (entry != NULL) {
+    if (entry != NULL && !sockets_is_gone(entry)) {
         entry->wanted = 1;
         entry->coming = rights;
         return 0;
@@ -215,6 +234,9 @@ int sockets_want(struct sockets *sockets, const struct socket_spec *spec, char *
                                 .made = 1};
     if (sockets_make(&made.listener, spec, err, err_size) != 0) {
         return -1;
+    }
+    if (entry != NULL) {
+        entry->gone = 1;
     }
     sockets->entries[sockets->count++] = made;
     return 0;
@@ -235,6 +257,7 @@ void sockets_undo(struct sockets *sockets)
             sockets_drop(sockets, i);
         } else {
             sockets->entries[i].wanted = 1;
+            sockets->entries[i].gone = 0;
         }
     }
 }

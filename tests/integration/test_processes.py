@@ -496,6 +496,44 @@ def test_reload_listeners_come_and_go(master, peer, workspace):
     assert_works(master, peer, first)
 
 
+@pytest.mark.parametrize("what", ["address", "control"])
+def test_reload_makes_a_socket_again_whose_file_was_deleted(master, peer, what):
+    path = str(getattr(master, what)).removeprefix("unix:")
+    master.options["control.mode"] = master.pools["www"]["listen.mode"] = "0604"
+    with FcgiClient(master.address) as kept, FcgiClient(master.address) as running:
+        kept_request(kept, peer, "/1")
+        running.send_request(uri="/running")
+        connection = peer.accept_request()
+        os.unlink(path)
+        fresh = master.reload()
+        assert master.has_line(rf"unix:{path}: somebody has deleted the file; it is made again")
+        kept_request(kept, peer, "/2")
+        connection.answer(b"done\n")
+        assert running.read_response().body == b"done\n"
+    master.wait_for_only(fresh)
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o604
+    before = len(master.lines)
+    for _ in range(2):  # it is like any other now
+        assert_works(master, peer)
+        assert control(master.control, "status")["pid"] == master.worker_pid
+        master.wait_for_only(master.reload())
+    assert not [line for line in master.lines[before:] if "deleted" in line]
+    assert master.quit() == 0
+    assert not os.path.exists(path)
+
+
+def test_reload_that_fails_makes_no_deleted_socket_again(master, peer):
+    os.unlink(master.address.path)
+    master.options["error_log"] = "/nonexistent/error.log"
+    master.write_file()
+    master.reload_fails()
+    assert not os.path.exists(master.address.path)
+    master.wait_for_worker(master.kill_worker())  # which needs the old one
+    master.options["error_log"] = None
+    master.wait_for_only(master.reload())
+    assert_works(master, peer)
+
+
 def test_broken_configuration_changes_nothing(master, peer):
     old = master.worker_pid
     master.write_file(master.text().replace("upstream.max_workers = 4", "upstream.max_workers = x"))
