@@ -2,8 +2,9 @@
  * The line protocol between master and worker, over a socket pair.
  *
  *     worker to master    ready | failed TEXT | leaving | reload | upgrade | quit | fpm POOL |
- *                         pong
- *     master to worker    retire MS | drain MS | done | failed TEXT | reopen | ping
+ *                         pause POOL | resume POOL | pong
+ *     master to worker    retire MS | drain MS | share | alone | done | failed TEXT | reopen |
+ *                         pause POOL | resume POOL | ping
  */
 #ifndef DEFERD_CHANNEL_H
 #define DEFERD_CHANNEL_H

@@ -47,6 +47,7 @@ struct config {
     struct pool_options *pools[CONFIG_POOLS_MAX]; /* owned */
     unsigned pool_count;
     int from_file;        /* config_load was called */
+    int handed_on;        /* what it reads comes from another process of deferd's */
     unsigned error_count; /* all, errors holds the first ones */
     struct buf errors;    /* what is wrong: lines, each with its LF */
 };
@@ -64,6 +65,12 @@ void config_set(struct config *config, const char *where, const char *section, c
 
 /* The pool of this name, or NULL. */
 const struct pool_options *config_find_pool(const struct config *config, const char *name);
+
+/* The pool of this name is paused, or not any more; nothing happens if there is none. */
+void config_set_paused(struct config *config, const char *name, int paused);
+
+/* Those of its pools are paused that are in this one. */
+void config_keep_paused(struct config *config, const struct config *from);
 
 /* A section begins: a pool is there even if no directive of it is. */
 void config_section(struct config *config, const char *where, const char *name);

@@ -31,6 +31,8 @@ struct control_events {
     /* Has the master do something: "reload", "upgrade", "quit" or "fpm POOL". Returns 0, then
      * control_master_answered follows, perhaps at once; or -1 with a sentence in err. */
     int (*ask)(void *arg, const char *what, char *err, size_t err_size);
+    /* Somebody has paused a pool, or lets it go on: whoever replaces this process is to know. */
+    void (*paused)(void *arg, const struct pool *pool);
     void *arg;
 };
 

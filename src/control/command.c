@@ -363,6 +363,7 @@ static enum command_status command_pause(struct command_call *call)
         return COMMAND_FAILED;
     }
     pool_pause(pool);
+    call->control->events.paused(call->control->events.arg, pool);
     fpm_reload_leave_paused(call->control, pool);
     log_line(LOG_NOTICE, "[%s] is paused: requests wait", pool->options->name);
     return command_done(call, json_object());
@@ -378,6 +379,7 @@ static enum command_status command_resume(struct command_call *call)
         return command_failed(call, "a drain or fpm-reload is under way");
     }
     pool_resume(pool);
+    call->control->events.paused(call->control->events.arg, pool);
     log_line(LOG_NOTICE, "[%s] goes on", pool->options->name);
     return command_done(call, json_object());
 }
@@ -393,7 +395,11 @@ static enum command_status command_begin(struct command_call *call, struct pool 
 static enum command_status command_drain(struct command_call *call)
 {
     struct pool *pool = command_named_pool(call);
-    return pool != NULL ? command_begin(call, pool, 0) : COMMAND_FAILED;
+    if (pool == NULL || command_begin(call, pool, 0) == COMMAND_FAILED) {
+        return COMMAND_FAILED;
+    }
+    call->control->events.paused(call->control->events.arg, pool);
+    return COMMAND_LATER;
 }
 
 static enum command_status command_fpm_reload(struct command_call *call)

@@ -233,6 +233,22 @@ static void master_reload_fpm(const struct master *master, const struct child *c
     }
 }
 
+/* A worker was told to pause a pool, or to let it go on: its successors are to know, and the others
+ * that have requests of it. */
+static void master_remember_pause(struct master *master, const struct child *from, const char *line)
+{
+    const struct child *child = NULL;
+    const char *name = strchr(line, ' ') + 1;
+    config_set_paused(&master->config, name, line[0] == 'p');
+    config_set_paused(&master->coming, name, line[0] == 'p');
+    DL_FOREACH(master->children, child)
+    {
+        if (child != from && !master->ending) {
+            child_tell(child, "%s", line);
+        }
+    }
+}
+
 /* A line from a child. */
 static void master_on_line(struct child *child, char *line)
 {
@@ -252,6 +268,8 @@ static void master_on_line(struct child *child, char *line)
         }
     } else if (strcmp(line, "reload") == 0 || strcmp(line, "upgrade") == 0) {
         master_reload(master, child, line[0] == 'u');
+    } else if (strncmp(line, "pause ", 6) == 0 || strncmp(line, "resume ", 7) == 0) {
+        master_remember_pause(master, child, line);
     } else if (strncmp(line, "fpm ", 4) == 0) {
         master_reload_fpm(master, child, line + 4);
     } else if (strcmp(line, "quit") == 0) {
@@ -403,6 +421,7 @@ static void master_reload(struct master *master, struct child *child, int upgrad
         master_reload_failed(master, err);
         return;
     }
+    config_keep_paused(&master->coming, &master->config);
     if (master_want_sockets(master, &master->coming, err, sizeof(err)) != 0 ||
         master_spawn(master, upgrade ? master->binary : "/proc/self/exe", &master->coming, err,
                      sizeof(err)) != 0) {

@@ -236,6 +236,7 @@ static int options_read(const struct options *options, struct config *config)
     if (options->source[0] == '\0') {
         return options_apply(options, config);
     }
+    config->handed_on = 1;
     config_load(config, options->source);
     return config_finish(config, options->source);
 }

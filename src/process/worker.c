@@ -91,6 +91,8 @@ static void worker_drain(struct worker *worker, const char *why, uint64_t limit)
     }
     if (worker->channel != NULL) {
         channel_unref(worker->channel); /* the master knows the rest by our exit status */
+    } else {
+        proxy_resume(&worker->proxy); /* nobody is left who could */
     }
 }
 
@@ -123,6 +125,17 @@ static int worker_on_hand_over(void *arg, const struct pool *pool, int fd)
     return handoff_send(&worker->handoff, pool->options->name, fd);
 }
 
+/* The master tells what another worker was told. */
+static void worker_set_paused(struct worker *worker, const char *name, int paused)
+{
+    struct pool *pool = proxy_pool(&worker->proxy, name);
+    if (pool != NULL && paused) {
+        pool_pause(pool);
+    } else if (pool != NULL) {
+        pool_resume(pool);
+    }
+}
+
 static void worker_on_line(void *arg, char *line)
 {
     struct worker *worker = arg;
@@ -130,8 +143,11 @@ static void worker_on_line(void *arg, char *line)
         worker->proxy.events.hand_over = worker_on_hand_over;
         worker_drain(worker, "another worker has taken over", strtoull(line + 7, NULL, 10));
     } else if (strncmp(line, "drain ", 6) == 0) {
-        worker->proxy.events.hand_over = NULL; /* nobody is left to have them */
+        worker->proxy.events.hand_over = NULL; /* nobody is left to have them, */
         worker_drain(worker, "the master says", strtoull(line + 6, NULL, 10));
+        proxy_resume(&worker->proxy); /* or to resume a pool */
+    } else if (strncmp(line, "pause ", 6) == 0 || strncmp(line, "resume ", 7) == 0) {
+        worker_set_paused(worker, strchr(line, ' ') + 1, line[0] == 'p');
     } else if (strcmp(line, "reopen") == 0) {
         logs_reopen(&worker->logs);
     } else if (strcmp(line, "share") == 0 || strcmp(line, "alone") == 0) {
@@ -206,6 +222,15 @@ static int worker_ask_itself(struct worker *worker, const char *what, char *err,
     return -1;
 }
 
+static void worker_on_paused(void *arg, const struct pool *pool)
+{
+    const struct worker *worker = arg;
+    if (worker->channel != NULL) {
+        channel_send(worker->channel, "%s %s", pool->paused ? "pause" : "resume",
+                     pool->options->name);
+    }
+}
+
 static int worker_on_ask(void *arg, const char *what, char *err, size_t err_size)
 {
     struct worker *worker = arg;
@@ -224,6 +249,8 @@ static void worker_on_master_gone(void *arg)
     if (!worker->proxy.draining) {
         log_line(LOG_ALERT, "the master is gone");
         worker_drain(worker, "without a master", worker->options->config.global.shutdown_timeout);
+    } else {
+        proxy_resume(&worker->proxy);
     }
 }
 
@@ -407,7 +434,7 @@ static int worker_listen(struct worker *worker, const struct listener *listeners
                          size_t err_size)
 {
     static const unsigned rights[] = {CONTROL_READ | CONTROL_CHANGE, CONTROL_READ};
-    const struct control_events events = {worker_on_ask, worker};
+    const struct control_events events = {worker_on_ask, worker_on_paused, worker};
     unsigned pools = worker->options->config.pool_count;
     for (unsigned i = 0; i < pools; i++) {
         if (proxy_listen(&worker->proxy, i, &listeners[i], err, err_size) != 0) {

@@ -13,7 +13,7 @@ import time
 
 import pytest
 from harness import (
-    Background, CommandFailed, Control, DeadlinePassed, FcgiClient, control, fcgi, wait_until,
+    Background, CommandFailed, Control, DeadlinePassed, FcgiClient, control, fcgi, proc, wait_until,
 )
 from harness.client import encode_request, request_params
 from harness.daemon import sanitized
@@ -436,6 +436,97 @@ def _drains(master):
     except CommandFailed:
         return True
     return False
+
+
+def replace_worker(master, how):
+    """Another worker works afterwards."""
+    old = master.worker_pid
+    if how == "death":
+        master.kill_worker()
+    elif how == "upgrade":
+        master.upgrade()
+    else:
+        master.reload()
+    master.wait_for_worker(old)
+
+
+def paused(master):
+    return [pool["paused"] for pool in call(master, "pools")]
+
+
+@pytest.mark.parametrize("how", ["death", "reload", "upgrade"])
+@pytest.mark.parametrize("command", ["pause www", "drain www"])
+def test_paused_pool_stays_paused_in_the_next_worker(start_master, peer, connect, workspace, how,
+                                                     command):
+    master = start_master(peer, pools={"open": {
+        "listen": workspace.path("open.sock"), "upstream": workspace.path("none.sock"),
+        "upstream.max_workers": 1}})
+    call(master, command)
+    for _ in range(2):  # and in the one after that
+        replace_worker(master, how)
+        assert paused(master) == [True, False]
+    replace_worker(master, "death")
+    client = connect(master)
+    client.send_request(uri="/waits")
+    wait_until(lambda: call(master, "status")["waiting"] == 1)
+    assert peer.idle()
+    call(master, "resume www")
+    peer.accept_request().answer()
+    assert client.read_response().complete
+    replace_worker(master, how)
+    assert paused(master) == [False, False]
+
+
+def test_requests_of_a_paused_pool_wait_in_the_old_worker_too(master, peer, connect):
+    """Until somebody resumes it, who talks to the new one."""
+    client = connect(master)
+    call(master, "pause www")
+    client.send_request(uri="/waits")
+    wait_until(lambda: call(master, "status")["waiting"] == 1)
+    old = master.worker_pid
+    for how in ("reload", "upgrade"):
+        replace_worker(master, how)
+    assert old in master.worker_pids()
+    assert call(master, "status")["waiting"] == 0
+    assert peer.idle()
+    call(master, "resume www")
+    peer.accept_request().answer()
+    assert client.read_response().complete
+    master.wait_for_only(master.worker_pid)
+    assert paused(master) == [False]
+
+
+@pytest.mark.parametrize("end", ["quit", "death of the master"])
+def test_requests_of_a_paused_pool_run_in_the_end(master, peer, connect, end):
+    """In the old worker and in the new one: nobody could let them go on any more."""
+    clients = [connect(master), connect(master)]
+    call(master, "pause www")
+    clients[0].send_request(uri="/old")
+    wait_until(lambda: call(master, "status")["waiting"] == 1)
+    replace_worker(master, "reload")
+    clients[1].send_request(uri="/new")
+    wait_until(lambda: call(master, "status")["waiting"] == 1)
+    workers = master.worker_pids()
+    if end == "quit":
+        call(master, "quit")
+    else:
+        master.expect_end()
+        master.kill()
+    for _ in clients:
+        peer.accept_request().answer()
+    for client in clients:
+        assert client.read_response().complete
+    wait_until(lambda: not any(map(proc.alive, workers)))
+
+
+def test_fpm_reload_that_a_death_ends_leaves_nothing_paused(start_master, peer, begin, workspace):
+    master = start_master(peer, pool={"upstream.fpm_pid": workspace.path("fpm.pid")})
+    begin(master)
+    with Control(master.control) as client:
+        client.send("fpm-reload")
+        wait_until(lambda: paused(master) == [True])
+        replace_worker(master, "death")
+    assert paused(master) == [False]
 
 
 def test_quit_lets_a_paused_pools_requests_run(master, peer, connect):
