@@ -2,7 +2,7 @@
  * The line protocol between master and worker, over a socket pair.
  *
  *     worker to master    ready | failed TEXT | leaving | reload | upgrade | quit | fpm POOL |
- *                         pause POOL | resume POOL | pong
+ *                         end POOL PID STARTED | pause POOL | resume POOL | pong
  *     master to worker    retire MS | drain MS | share | alone | done | failed TEXT | reopen |
  *                         pause POOL | resume POOL | ping
  */

@@ -499,7 +499,7 @@ const struct directive directives[] = {
     {DIRECTIVE_POOL, "upstream.idle_timeout", &type_time, POOL(idle_timeout), 1, HOUR, "1s",
      "how long a connection to php-fpm is kept unused"},
     {DIRECTIVE_POOL, "upstream.fpm_pid", &type_path, POOL(fpm_pid), 0, 256, "",
-     "php-fpm's pid file, for deferctl fpm-reload"},
+     "php-fpm's pid file, for deferctl's fpm-reload, and for stop --force over TCP"},
     {DIRECTIVE_POOL, "queue.max", &type_number, POOL(queue_max), 0, 1000000, "1024",
      "requests that may wait for a worker"},
     {DIRECTIVE_POOL, "queue.timeout", &type_time, POOL(queue_timeout), 1, DAY, "30s",

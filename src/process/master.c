@@ -233,6 +233,33 @@ static void master_reload_fpm(const struct master *master, const struct child *c
     }
 }
 
+/* What a worker says here is not believed: it may have been taken over by somebody who wants to
+ * have others' processes killed. */
+static void master_end_worker(const struct master *master, const struct child *child,
+                              const char *line)
+{
+    char name[32] = "";
+    char err[512] = "there is no such pool";
+    int pid = 0;
+    unsigned long long started = 0;
+    int rc = -1;
+    sscanf(line, "end %31s %d %llu", name, &pid, &started);
+    const struct pool_options *pool = config_find_pool(&master->config, name);
+    for (unsigned i = 0; rc != 0 && pool != NULL && i < pool->upstream_count; i++) {
+        rc = fpm_end_worker(&pool->upstreams[i].address, pool->fpm_pid, pid, started, err,
+                            sizeof(err));
+    }
+    if (rc == 0) {
+        child_tell(child, "done");
+    } else if (geteuid() != 0) {
+        child_tell(child, "failed the worker is another user's; only a master that is root may "
+                          "signal it, and deferd's is not");
+    } else {
+        child_tell(child, "failed %s", err);
+        log_line(LOG_WARNING, "worker %d wants a process ended: refused: %s", (int)child->pid, err);
+    }
+}
+
 /* A worker was told to pause a pool, or to let it go on: its successors are to know, and the others
  * that have requests of it. */
 static void master_remember_pause(struct master *master, const struct child *from, const char *line)
@@ -268,6 +295,8 @@ static void master_on_line(struct child *child, char *line)
         }
     } else if (strcmp(line, "reload") == 0 || strcmp(line, "upgrade") == 0) {
         master_reload(master, child, line[0] == 'u');
+    } else if (strncmp(line, "end ", 4) == 0) {
+        master_end_worker(master, child, line);
     } else if (strncmp(line, "pause ", 6) == 0 || strncmp(line, "resume ", 7) == 0) {
         master_remember_pause(master, child, line);
     } else if (strncmp(line, "fpm ", 4) == 0) {

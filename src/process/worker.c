@@ -218,6 +218,13 @@ static int worker_ask_itself(struct worker *worker, const char *what, char *err,
         control_master_answered(&worker->control, rc == 0 ? NULL : why);
         return 0;
     }
+    if (strncmp(what, "end ", 4) == 0) {
+        snprintf(
+            err, err_size,
+            "the worker is another user's; only a master that is root may signal it, and there "
+            "is no master, for there is no configuration file");
+        return -1;
+    }
     snprintf(err, err_size, "%.60s: there is no master, for there is no configuration file", what);
     return -1;
 }

@@ -8,15 +8,17 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
 import threading
 import time
 
 import pytest
 from harness import (
-    Background, CommandFailed, Control, DeadlinePassed, FcgiClient, control, fcgi, proc, wait_until,
+    Background, CommandFailed, Control, DeadlinePassed, FcgiClient, Master, control, fcgi, proc,
+    wait_until,
 )
 from harness.client import encode_request, request_params
-from harness.daemon import sanitized
+from harness.daemon import find_binary, sanitized
 
 KEYS = ["id", "pool", "state", "class", "pid", "method", "uri", "started", "age_ms", "outcome",
         "tasks"]
@@ -36,6 +38,14 @@ def fails(master, command):
 @pytest.fixture(name="master")
 def fixture_master(start_master, peer):
     return start_master(peer, max_workers=4)
+
+
+@pytest.fixture(name="own_binary")
+def fixture_own_binary(workspace):
+    """A copy of deferd that a test may replace, and everybody may run."""
+    path = workspace.path("deferd")
+    shutil.copy2(find_binary(), path)
+    return path
 
 
 @pytest.fixture(name="begin")
@@ -386,6 +396,155 @@ def test_force_is_refused_for_another_php_fpms_worker(master, begin, shared_fpm)
 def test_force_is_refused_without_a_process(master, begin, pid):
     begin(master, pid=pid)
     assert "has not told its pid, or is gone" in fails(master, "stop --force 1")
+
+
+# --- by force, when the worker is another user's -------------------------------------------------
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+NOBODY = ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups"]
+
+
+def reach_gate(master, tasks, workspace):
+    """A phase whose first callback runs; its worker's pid."""
+    pid = tasks(master, "gate,ok")
+    wait_until(lambda: "waits 0" in workspace.lines("marks"))
+    return pid
+
+
+@pytest.fixture(name="roots_fpm")
+def fixture_roots_fpm(start_fpm):
+    """A php-fpm whose workers are root's, and which everybody may connect to."""
+    return start_fpm(workers=2, pool={"listen.mode": "0666"})
+
+
+@needs_root
+@pytest.mark.parametrize("asked_before", [False, True])
+def test_force_ends_another_users_worker(start_master, roots_fpm, tasks, gate, workspace, stop_dir,
+                                         asked_before):
+    os.chmod(stop_dir, 0o777)
+    master = start_master(roots_fpm, options={"user": "nobody", "stop_dir": stop_dir})
+    pid = reach_gate(master, tasks, workspace)
+    if asked_before:
+        call(master, "stop 1")
+    assert call(master, "stop --force 1") == {}
+    assert master.wait_for_request(outcome="stopped").pid == pid
+    master.wait_for_line(rf"request 1: its worker, process {pid}, was told to end")
+    wait_until(lambda: pid not in roots_fpm.workers())
+    roots_fpm.wait_for_workers(2)
+    assert os.listdir(stop_dir) == []
+    assert call(master, "status")["pid"] == master.worker_pid, "control goes on"
+    gate.open()
+
+
+@needs_root
+@pytest.mark.parametrize("known", [False, True])
+def test_force_over_tcp_needs_php_fpms_pid_file(start_master, start_fpm, tasks, gate, workspace,
+                                                known):
+    pid_file = workspace.path("fpm.pid")
+    fpm = start_fpm(workers=2, listen="127.0.0.1:0", options={"pid": pid_file})
+    master = start_master(fpm, options={"user": "nobody"},
+                          pool={"upstream.fpm_pid": pid_file if known else None})
+    reach_gate(master, tasks, workspace)
+    if known:
+        assert call(master, "stop --force 1") == {}
+        assert master.wait_for_request(outcome="stopped")
+    else:
+        assert "upstream.fpm_pid would say it" in fails(master, "stop --force 1")
+        assert call(master, "list")[0]["state"] == "running"
+    gate.open()
+    if not known:
+        assert master.wait_for_request(outcome="completed")
+
+
+@needs_root
+def test_force_needs_a_master_that_is_root(workspace, roots_fpm, own_binary, tasks, gate):
+    master = Master(workspace, roots_fpm, binary=own_binary)
+    os.chmod(master.directory, 0o777)
+    plain = master.argv
+    master.argv = lambda: [*NOBODY, *plain()]
+    with master:
+        pid = reach_gate(master, tasks, workspace)
+        assert "only a master that is root may signal it" in fails(master, "stop --force 1")
+        assert call(master, "list")[0]["state"] == "running"
+        assert pid in roots_fpm.workers()
+        gate.open()
+        assert master.wait_for_request(outcome="completed")
+
+
+@needs_root
+def test_force_needs_a_master(start_deferd, roots_fpm, workspace, tasks, gate):
+    path = workspace.path("control.sock")
+    deferd = start_deferd(roots_fpm, arguments=["--control", path, "--user", "nobody"])
+    reach_gate(deferd, tasks, workspace)
+    with pytest.raises(CommandFailed, match="there is no master, for there is no configuration"):
+        control(path, "stop --force 1")
+    assert control(path, "list")[0]["state"] == "running"
+    gate.open()
+    assert deferd.wait_for_request(outcome="completed")
+
+
+EVIL = """\
+import os, sys
+def say(*words):
+    os.write(3, (" ".join(words) + chr(10)).encode())
+os.set_blocking(3, True)
+lines = os.fdopen(os.dup(3), "r", errors="replace")
+say("ready")
+for pid in sys.argv[2:]:
+    pid, _, started = pid.partition("@")
+    with open("/proc/" + pid + "/stat", errors="replace") as stat:
+        started = started or stat.read().rpartition(")")[2].split()[19]
+    say("end", "www", pid, started)
+    with open(sys.argv[1], "a") as answers:
+        answers.write(next(line for line in lines if line.startswith(("failed", "done"))))
+for line in lines:
+    if line.startswith("ping"):
+        say("pong")
+    if line.startswith(("retire", "drain")):
+        break
+"""
+
+
+@needs_root
+def test_worker_that_was_taken_over_can_have_nobody_else_ended(start_master, shared_fpm, start_fpm,
+                                                               own_binary, workspace):
+    """It asks for a process of root's, one that calls itself php-fpm and runs as a child of such a
+    one, another php-fpm's worker, php-fpms' masters, deferd's, and a worker that is another one by now.
+    """
+    fpm = start_fpm(workers=1)
+    named = ("import os, sys\n"
+             "def name(text): open('/proc/self/comm', 'w').write(text)\n"
+             "name('php-fpm: master')\n"
+             "if os.fork() == 0: name('php-fpm: pool')\n"
+             "sys.stdin.read()")
+    with contextlib.ExitStack() as stack:
+        plain = stack.enter_context(subprocess.Popen(["sleep", "60"]))
+        stack.callback(plain.kill)
+        forged = stack.enter_context(subprocess.Popen([sys.executable, "-c", named],
+                                                      stdin=subprocess.PIPE))
+        stack.callback(forged.stdin.close)
+        wait_until(lambda: proc.children(forged.pid))
+        master = start_master(fpm, binary=own_binary)
+        victims = [plain.pid, forged.pid, *proc.children(forged.pid), *shared_fpm.workers()[:1],
+                   shared_fpm.pid, fpm.pid, master.pid, *fpm.workers()]
+        evil = workspace.write("evil.py", EVIL)
+        workspace.write("deferd.new", f"""#!/bin/sh
+[ "$1" = --worker ] && exec {sys.executable} {evil} {workspace.path("answers")} \
+    {' '.join(map(str, victims))}@1
+exec {find_binary()} "$@"
+""")
+        os.chmod(own_binary + ".new", 0o755)
+        os.rename(own_binary + ".new", own_binary)
+        master.upgrade()
+        said = wait_until(lambda: len(workspace.lines("answers")) == len(victims)
+                          and workspace.lines("answers"))
+        assert all(line.startswith("failed process ") for line in said), said
+        assert all("it was not signalled" in line for line in said[:-1]), said
+        assert said[-1].endswith("is gone")
+        assert all(map(proc.alive, victims))
+        assert master.has_line(r"worker \d+ wants a process ended: refused: ")
+        master.kill_worker()
 
 
 # --- pools ---------------------------------------------------------------------------------------
