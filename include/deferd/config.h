@@ -39,7 +39,7 @@ struct global_options {
     char readonly[108];
     mode_t readonly_mode;
     char readonly_group[64];
-    char stop_dir[89]; /* a path, or empty: deferred phases cannot be asked to stop */
+    char stop_dir[81]; /* a path, or empty: deferred phases cannot be asked to stop */
 };
 
 struct config {

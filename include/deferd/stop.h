@@ -17,6 +17,9 @@ enum stop_state {
     STOP_FORCED, /* the worker was signalled */
 };
 
+/* Removes the stop files in a directory whose process is gone. For a process that begins. */
+void stop_sweep(const char *directory);
+
 /* Chooses the name of the request's stop file, and writes its path to out; an empty one if there is
  * no directory for it. Returns 0, or -1 without random bytes. */
 int stop_name(struct request *request, char *out, size_t size);

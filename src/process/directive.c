@@ -469,7 +469,7 @@ const struct directive directives[] = {
      "its file mode, octal"},
     {DIRECTIVE_GLOBAL, "control.readonly.group", &type_group, GLOBAL(readonly_group), 0, 64, "",
      "its group"},
-    {DIRECTIVE_GLOBAL, "stop_dir", &type_path, GLOBAL(stop_dir), 0, 89, "",
+    {DIRECTIVE_GLOBAL, "stop_dir", &type_path, GLOBAL(stop_dir), 0, 81, "",
      "directory for the files that tell deferred phases to stop; if empty, they cannot be told"},
 
     {DIRECTIVE_POOL, "listen", &type_address, POOL(listen), 0, 0, NULL,

@@ -19,6 +19,7 @@
 #include "deferd/server.h"
 #include "deferd/sockets.h"
 #include "deferd/status.h"
+#include "deferd/stop.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -421,6 +422,7 @@ static int worker_start(struct worker *worker, int under_master, struct listener
             return -1;
         }
         worker_check_stop_dir(&config->global);
+        stop_sweep(config->global.stop_dir);
         worker_want_events(worker);
         worker->proxy.stop_dir = config->global.stop_dir;
         worker->proxy.know_workers = config->global.control[0] != '\0';

@@ -1,6 +1,7 @@
 /*
  * Happy path: the request's params name a file that is not there; when it is to stop, it is made;
- * the application sees it between two callbacks and skips the rest. The file goes with the phase.
+ * the application sees it between two callbacks and skips the rest. The file goes with the phase;
+ * what a worker that was killed leaves there, the next one to start removes.
  * By force: a signal through the pidfd that was taken when the worker told its pid; if the worker
  * is another user's, the master is asked for it. Failure modes: no directory is configured, or the
  * file cannot be made; the worker's pid is not known, belongs to no php-fpm worker of this
@@ -18,6 +19,7 @@
 #include "deferd/request.h"
 #include "deferd/token.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -25,14 +27,73 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#define STOP_KEY_LEN 16
+
+/* The process's own pid, in front of its files' names: so that whoever finds one that was left over
+ * knows whether it may go. */
+static pid_t stop_pid(void)
+{
+    static pid_t pid;
+    if (pid == 0) {
+        pid = getpid(); /* a system call, and there is a name for each request */
+    }
+    return pid;
+}
+
 static void stop_path(const struct request *request, char *out, size_t size)
 {
-    snprintf(out, size, "%s/%llu-%s", request->pool->proxy->stop_dir,
+    snprintf(out, size, "%s/%d-%llu-%s", request->pool->proxy->stop_dir, (int)stop_pid(),
              (unsigned long long)request->id, request->stop_key);
 }
+
+/* --- what was left over ----------------------------------------------------------------------- */
+
+/* The pid in the name of a stop file, 0 if it is not the name of one: PID-ID-KEY. */
+static pid_t stop_owner(const char *name)
+{
+    int pid = 0;
+    int at = 0;
+    if (sscanf(name, "%9d-%*20[0-9]-%n", &pid, &at) != 1 || at == 0 || name[0] < '1' ||
+        name[0] > '9' || strspn(name + at, "0123456789abcdef") != STOP_KEY_LEN ||
+        name[at + STOP_KEY_LEN] != '\0') {
+        return 0;
+    }
+    return pid;
+}
+
+/* Nobody is left who would remove it: this process has only begun, and has made none yet. */
+static int stop_is_left_over(int directory, const char *name)
+{
+    struct stat st;
+    pid_t pid = stop_owner(name);
+    return pid > 0 && (pid == stop_pid() || (kill(pid, 0) != 0 && errno == ESRCH)) &&
+           fstatat(directory, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode);
+}
+
+void stop_sweep(const char *directory)
+{
+    const struct dirent *entry;
+    unsigned count = 0;
+    DIR *dir = directory[0] != '\0' ? opendir(directory) : NULL;
+    if (dir == NULL) {
+        return;
+    }
+    while ((entry = readdir(dir)) != NULL) {
+        count += stop_is_left_over(dirfd(dir), entry->d_name) &&
+                 unlinkat(dirfd(dir), entry->d_name, 0) == 0;
+    }
+    closedir(dir);
+    if (count > 0) {
+        log_line(LOG_NOTICE, "stop_dir = %s: %u stop file(s) of workers that were killed removed",
+                 directory, count);
+    }
+}
+
+/* --- asking ----------------------------------------------------------------------------------- */
 
 int stop_name(struct request *request, char *out, size_t size)
 {
@@ -45,7 +106,7 @@ int stop_name(struct request *request, char *out, size_t size)
     if (token_make(token) != 0) {
         return -1;
     }
-    snprintf(request->stop_key, sizeof(request->stop_key), "%.16s", token);
+    snprintf(request->stop_key, sizeof(request->stop_key), "%.*s", STOP_KEY_LEN, token);
     stop_path(request, out, size);
     return 0;
 }

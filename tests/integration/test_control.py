@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pathlib
 import re
 import shutil
 import signal
@@ -265,7 +266,7 @@ def test_stop_lets_the_running_callback_finish_and_skips_the_rest(
     assert [task["state"] for task in phase["tasks"]] == ["done", "running", "waiting", "waiting"]
     assert call(master, f"stop {phase['id']}") == {}
     [name] = os.listdir(stop_dir)
-    assert re.fullmatch(r"1-[0-9a-f]{16}", name)
+    assert re.fullmatch(rf"{master.worker_pid}-1-[0-9a-f]{{16}}", name)
     assert call(master, "list")[0]["state"] == "stopping"
     call(master, f"stop {phase['id']}")  # twice is as good as once
     gate.open()
@@ -287,6 +288,35 @@ def test_stop_that_comes_too_late_changes_no_outcome(start_master, shared_fpm, s
     gate.open()
     assert master.wait_for_request(outcome="completed").done == 1
     assert os.listdir(stop_dir) == []
+
+
+def test_stop_files_of_a_killed_worker_go_with_the_next(start_master, start_peer, peer, begin,
+                                                        stop_dir, workspace):
+    """Its own alone; nobody else's, and not those of a worker that drains."""
+    key = "0123456789abcdef"
+    master = start_master(peer, options={"stop_dir": stop_dir})
+    draining = begin(master)
+    call(master, "stop 1")
+    [drains] = os.listdir(stop_dir)
+    master.reload()
+    killed = master.worker_pid
+    begin(master)
+    call(master, "stop 1")
+    secret = workspace.write("secret", "still here\n")
+    os.symlink(secret, os.path.join(stop_dir, f"{killed}-7-{key}"))
+    os.mkdir(os.path.join(stop_dir, f"{killed}-8-{key}"))
+    others = [f"1-{key}", f"{killed}-9-{key}0", f"{killed}-9-{key[1:]}", f"{killed}--{key}",
+              f"{killed}-9-{key.upper()}", f"x{killed}-9-{key}", f"-{killed}-9-{key}",
+              f"{killed}-9x-{key}", f"{os.getpid()}-9-{key}", f"{2**34 + killed}-9-{key}", "notes"]
+    for name in others:
+        workspace.write(os.path.join("stop", name), "")
+    master.wait_for_worker(master.kill_worker())
+    assert master.has_line("1 stop file.s. of workers that were killed removed")
+    assert sorted(os.listdir(stop_dir)) == sorted(
+        [*others, drains, f"{killed}-7-{key}", f"{killed}-8-{key}"])
+    assert pathlib.Path(secret).read_text(encoding="utf-8") == "still here\n"
+    draining.finish_tasks(2)
+    wait_until(lambda: drains not in os.listdir(stop_dir))
 
 
 def test_stop_without_a_directory_says_so(start_master, peer, begin, stop_dir):
@@ -326,7 +356,7 @@ def test_stop_path_stands_in_the_last_record_but_the_tokens(start_master, peer, 
     assert [name for name, _ in fcgi.decode_pairs(last.content)] == [b"DEFERD_TOKEN"]
     name, value = fcgi.decode_pairs(first.content)[-1]
     assert name == b"DEFERD_STOP"
-    assert re.fullmatch(re.escape(stop_dir) + r"/1-[0-9a-f]{16}", value.decode())
+    assert re.fullmatch(re.escape(stop_dir) + r"/\d+-1-[0-9a-f]{16}", value.decode())
     other = stop_param(peer, connect(master), encode_request(request_params()))
     assert other.params["DEFERD_STOP"] != request.params["DEFERD_STOP"]
 
