@@ -454,9 +454,10 @@ const struct directive directives[] = {
     {DIRECTIVE_GLOBAL, "daemonize", &type_bool, GLOBAL(daemonize), 0, 0, "no",
      "go into the background once all is ready; needs an error_log, a file or syslog"},
     {DIRECTIVE_GLOBAL, "user", &type_user, GLOBAL(user), 0, 64, "",
-     "user the worker runs as, if the master is root"},
+     "user the worker runs as, if the master is root; otherwise it is ignored, with a warning"},
     {DIRECTIVE_GLOBAL, "group", &type_group, GLOBAL(group), 0, 64, "",
-     "its group; the user's own if empty"},
+     "its group; the user's own if empty; without user, the worker stays root, in this group "
+     "alone"},
     {DIRECTIVE_GLOBAL, "control", &type_path, GLOBAL(control), 0, 108, "",
      "unix socket for deferctl; none if empty"},
     {DIRECTIVE_GLOBAL, "control.mode", &type_mode, GLOBAL(control_mode), 0, 0, "0660",

@@ -418,6 +418,7 @@ static int worker_start(struct worker *worker, int under_master, struct listener
     }
     if (rc == 0) {
         worker->proxy.max_conns = worker_raise_files(config->global.rlimit_files, workers);
+        privileges_warn(config->global.user, config->global.group);
         if (privileges_drop(config->global.user, config->global.group, err, err_size) != 0) {
             return -1;
         }

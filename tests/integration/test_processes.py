@@ -947,6 +947,53 @@ def test_worker_drops_privileges_and_keeps_its_logs(peer, workspace):
         wait_until(lambda: any("works now" in line for line in background.lines()))
 
 
+def ids_of(pid):
+    """The real ids and the other groups of a process."""
+    status = pathlib.Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    found = {line.split(":")[0]: [int(word) for word in line.split()[1:]]
+             for line in status.splitlines() if line.startswith(("Uid", "Gid", "Groups"))}
+    return found["Uid"][0], found["Gid"][0], found["Groups"]
+
+
+def as_somebody(master, *how):
+    """The master starts as setpriv says."""
+    plain = master.argv
+    master.argv = lambda: ["setpriv", *how, "--", *plain()]
+    os.chmod(master.directory, 0o777)
+    return master
+
+
+@needs_root
+@pytest.mark.parametrize(("options", "ids"), [
+    ({"group": "nogroup"}, (0, pwd.getpwnam("nobody").pw_gid, [pwd.getpwnam("nobody").pw_gid])),
+    ({"user": "nobody", "group": "root"}, (pwd.getpwnam("nobody").pw_uid, 0, [0])),
+    ({}, (0, 0, [4, 24])),
+], ids=["group alone", "both", "none"])
+def test_worker_is_in_no_other_groups_than_it_is_told(workspace, peer, options, ids):
+    master = as_somebody(Master(workspace, peer, options=options,
+                                pool={"upstream.keepalive": "no"}), "--groups", "4,24")
+    with master:
+        assert ids_of(master.pid)[2] == [4, 24]
+        assert ids_of(master.worker_pid) == ids
+
+
+@needs_root
+def test_user_and_group_without_root_are_ignored_with_a_warning(workspace, peer, own_binary):
+    nobody = pwd.getpwnam("nobody")
+    master = as_somebody(
+        Master(workspace, peer, binary=own_binary, pool={"upstream.keepalive": "no"},
+               options={"user": "root", "group": "root"}),
+        "--reuid", "nobody", "--regid", "nogroup", "--clear-groups")
+    with master:
+        assert master.has_line("WARNING: user = root is ignored: deferd is not started by root")
+        assert master.has_line("WARNING: group = root is ignored: deferd is not started by root")
+        assert ids_of(master.worker_pid) == (nobody.pw_uid, nobody.pw_gid, [])
+        before = len(master.lines)
+        master.options.update({"user": "nobody", "group": "nogroup"})
+        master.reload()
+        assert not [line for line in master.lines[before:] if "ignored" in line]
+
+
 @needs_root
 def test_listen_owner_and_mode(start_master, peer):
     master = start_master(peer, pool={"listen.owner": "nobody", "listen.mode": "0640"})
