@@ -17,6 +17,8 @@
 /* More than this drain at once only if somebody reloads without end; the rest end unseen. */
 #define HANDOVER_CHILDREN_MAX 256
 
+struct child;
+
 struct handover {
     struct sockets *sockets; /* borrowed */
     struct {
@@ -29,6 +31,9 @@ struct handover {
     int pid_fd; /* of the pid file, -1 without one */
     char pid_path[256];
 };
+
+/* Adds a worker. */
+void handover_add(struct handover *handover, const struct child *child, int current);
 
 /* Puts it into the environment, and keeps the descriptors open over exec. Returns 0, or -1 without
  * memory or descriptors. */

@@ -9,9 +9,6 @@
 #include <stdint.h>
 #include <uv.h>
 
-/* A worker has these to end by itself after its time is up. */
-#define PULSE_GRACE_MS 3000
-
 struct pulse {
     uv_timer_t timer;
     struct child *const *children;  /* borrowed: the head of their list */
@@ -28,7 +25,11 @@ int pulse_open(struct pulse *pulse, uv_loop_t *loop);
 /* A child is alive. */
 void pulse_answered(const struct pulse *pulse, struct child *child);
 
+/* A child was started, and is to be ready soon. */
+void pulse_expect_ready(struct child *child);
+void pulse_is_ready(struct child *child);
+
 /* A child is to have ended within so many milliseconds; 0: whenever. */
-void pulse_bound(struct child *child, uint64_t limit);
+void pulse_expect_end(struct child *child, uint64_t limit);
 
 #endif

@@ -1,6 +1,7 @@
 #include "deferd/handover.h"
 
 #include "deferd/buf.h"
+#include "deferd/channel.h"
 #include "deferd/child.h"
 
 #include <fcntl.h>
@@ -32,6 +33,17 @@ static void handover_set_all(const struct handover *handover, int cloexec)
     handover_set_cloexec(handover->sockets->handoff[0], cloexec);
     handover_set_cloexec(handover->sockets->handoff[1], cloexec);
     handover_set_cloexec(handover_config, cloexec);
+}
+
+void handover_add(struct handover *handover, const struct child *child, int current)
+{
+    if (handover->child_count < HANDOVER_CHILDREN_MAX) {
+        unsigned i = handover->child_count++;
+        handover->children[i].pid = child->pid;
+        handover->children[i].fd = child->channel != NULL ? channel_fd(child->channel) : -1;
+        handover->children[i].current = current;
+        handover->children[i].left = child->left;
+    }
 }
 
 /* A line for each descriptor. */

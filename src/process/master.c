@@ -11,12 +11,12 @@
 #include "deferd/channel.h"
 #include "deferd/child.h"
 #include "deferd/daemon.h"
+#include "deferd/errand.h"
 #include "deferd/errorlog.h"
-#include "deferd/fpm.h"
 #include "deferd/handoff.h"
 #include "deferd/handover.h"
 #include "deferd/log.h"
-#include "deferd/logs.h"
+#include "deferd/loop.h"
 #include "deferd/privileges.h"
 #include "deferd/pulse.h"
 #include "deferd/sockets.h"
@@ -33,9 +33,6 @@
 #include <unistd.h>
 #include <utlist.h>
 #include <uv.h>
-
-/* How long a worker may take to say that it is ready. */
-#define MASTER_START_MS 30000
 
 /* A worker that lived shorter counts as one that keeps dying. */
 #define MASTER_STABLE_MS 10000
@@ -54,7 +51,6 @@ struct master {
     uv_loop_t loop;
     uv_signal_t signals[MASTER_SIGNALS];
     uv_prepare_t flush;
-    uv_timer_t start;   /* bounds the wait for the candidate */
     uv_timer_t respawn; /* the delay before the next worker */
     uv_timer_t next;    /* begins what again says */
     uv_timer_t become;  /* executes the new binary */
@@ -86,7 +82,6 @@ static void master_reload(struct master *master, struct child *child, int upgrad
 static void master_end(struct master *master, uint64_t limit, const char *why);
 static void master_on_become(uv_timer_t *timer);
 static void master_block_signals(int how);
-static void master_on_start_timeout(uv_timer_t *timer);
 
 /* --- children --------------------------------------------------------------------------------- */
 
@@ -126,7 +121,6 @@ static void master_settle(struct master *master)
     master->candidate = NULL;
     master->reloading = 0;
     master->upgrading = 0;
-    uv_timer_stop(&master->start);
     if (master->again != 0) {
         uv_timer_start(&master->next, master_on_next, 0, 0);
     }
@@ -156,18 +150,6 @@ static void master_reload_failed(struct master *master, const char *why)
     }
 }
 
-/* The log follows the configuration that works. */
-static void master_move_log(const struct global_options *to)
-{
-    uid_t uid;
-    gid_t gid;
-    char err[512];
-    if (privileges_find(to->user, to->group, &uid, &gid, err, sizeof(err)) != 0 ||
-        errorlog_open(to, uid, gid, err, sizeof(err)) != 0) {
-        log_line(LOG_ERROR, "%s; the master's log goes on in the old one", err);
-    }
-}
-
 /* Connections that the current worker keeps are php-fpm workers it keeps; under load those are all
  * of them, for good, and a worker that drains would never get one for its last requests. So it
  * keeps none as long as there are others. */
@@ -192,8 +174,9 @@ static void master_take_over(struct master *master)
     struct child *old = master->current;
     int upgrading = master->upgrading;
     master->current = master->candidate;
+    pulse_is_ready(master->current);
     if (master->reloading) {
-        master_move_log(&master->coming.global);
+        errorlog_follow(&master->coming.global);
         config_free(&master->config);
         master->config = master->coming;
         master->coming = (struct config){0};
@@ -206,7 +189,7 @@ static void master_take_over(struct master *master)
     if (old != NULL) {
         uint64_t limit = master->config.global.shutdown_timeout;
         child_tell(old, "retire %llu", (unsigned long long)limit);
-        pulse_bound(old, limit);
+        pulse_expect_end(old, limit);
     }
     master_say_share(master);
     daemon_ready(NULL);
@@ -216,47 +199,6 @@ static void master_take_over(struct master *master)
          * through first, in the turn of the loop before that timer. */
         master_block_signals(SIG_BLOCK);
         uv_timer_start(&master->become, master_on_become, 1, 0);
-    }
-}
-
-/* Only this process may be allowed to signal php-fpm; which one, its own configuration says. */
-static void master_reload_fpm(const struct master *master, const struct child *child,
-                              const char *name)
-{
-    char err[256] = "there is no such pool";
-    const struct pool_options *pool = config_find_pool(&master->config, name);
-    if (pool != NULL && pool->fpm_pid[0] != '\0' &&
-        fpm_signal_reload(pool->fpm_pid, err, sizeof(err)) == 0) {
-        child_tell(child, "done");
-    } else {
-        child_tell(child, "failed %s", err);
-    }
-}
-
-/* What a worker says here is not believed: it may have been taken over by somebody who wants to
- * have others' processes killed. */
-static void master_end_worker(const struct master *master, const struct child *child,
-                              const char *line)
-{
-    char name[32] = "";
-    char err[512] = "there is no such pool";
-    int pid = 0;
-    unsigned long long started = 0;
-    int rc = -1;
-    sscanf(line, "end %31s %d %llu", name, &pid, &started);
-    const struct pool_options *pool = config_find_pool(&master->config, name);
-    for (unsigned i = 0; rc != 0 && pool != NULL && i < pool->upstream_count; i++) {
-        rc = fpm_end_worker(&pool->upstreams[i].address, pool->fpm_pid, pid, started, err,
-                            sizeof(err));
-    }
-    if (rc == 0) {
-        child_tell(child, "done");
-    } else if (geteuid() != 0) {
-        child_tell(child, "failed the worker is another user's; only a master that is root may "
-                          "signal it, and deferd's is not");
-    } else {
-        child_tell(child, "failed %s", err);
-        log_line(LOG_WARNING, "worker %d wants a process ended: refused: %s", (int)child->pid, err);
     }
 }
 
@@ -295,29 +237,20 @@ static void master_on_line(struct child *child, char *line)
         }
     } else if (strcmp(line, "reload") == 0 || strcmp(line, "upgrade") == 0) {
         master_reload(master, child, line[0] == 'u');
-    } else if (strncmp(line, "end ", 4) == 0) {
-        master_end_worker(master, child, line);
     } else if (strncmp(line, "pause ", 6) == 0 || strncmp(line, "resume ", 7) == 0) {
         master_remember_pause(master, child, line);
-    } else if (strncmp(line, "fpm ", 4) == 0) {
-        master_reload_fpm(master, child, line + 4);
     } else if (strcmp(line, "quit") == 0) {
         child_tell(child, "done");
         master_end(master, master->config.global.shutdown_timeout, "quit");
+    } else {
+        errand_run(&master->config, child, line);
     }
 }
 
 static void master_child_ended(struct master *master, struct child *child, int status)
 {
     char how[600];
-    const char *colon = child->why[0] != '\0' ? ": " : "";
-    if (WIFSIGNALED(status)) {
-        snprintf(how, sizeof(how), "worker %d was ended by signal %d%s%s", (int)child->pid,
-                 WTERMSIG(status), colon, child->why);
-    } else {
-        snprintf(how, sizeof(how), "worker %d ended with status %d%s%s", (int)child->pid,
-                 WEXITSTATUS(status), colon, child->why);
-    }
+    child_describe_end(child, status, how, sizeof(how));
     int current = child == master->current;
     int candidate = child == master->candidate;
     int stable = uv_now(&master->loop) - child->started >= MASTER_STABLE_MS;
@@ -360,18 +293,8 @@ static int master_spawn(struct master *master, const char *binary, const struct 
     child->owner = master;
     DL_APPEND(master->children, child);
     master->candidate = child;
-    uv_timer_start(&master->start, master_on_start_timeout, MASTER_START_MS, 0);
+    pulse_expect_ready(child);
     return 0;
-}
-
-static void master_on_start_timeout(uv_timer_t *timer)
-{
-    const struct master *master = timer->data;
-    if (master->candidate != NULL) {
-        snprintf(master->candidate->why, sizeof(master->candidate->why),
-                 "it was not ready within %d s", MASTER_START_MS / 1000);
-        kill(master->candidate->pid, SIGKILL);
-    }
 }
 
 static void master_on_respawn(uv_timer_t *timer)
@@ -403,21 +326,6 @@ static void master_spawn_again(struct master *master)
 }
 
 /* --- reloading -------------------------------------------------------------------------------- */
-
-static int master_want_sockets(struct master *master, const struct config *config, char *err,
-                               size_t err_size)
-{
-    struct socket_spec specs[SOCKETS_LIST_MAX];
-    unsigned count = sockets_of_config(config, specs);
-    sockets_begin(&master->sockets);
-    for (unsigned i = 0; i < count; i++) {
-        if (specs[i].address.len > 0 &&
-            sockets_want(&master->sockets, &specs[i], err, err_size) != 0) {
-            return -1;
-        }
-    }
-    return 0;
-}
 
 /* child: who asked, or NULL. */
 static void master_reload(struct master *master, struct child *child, int upgrade)
@@ -451,7 +359,7 @@ static void master_reload(struct master *master, struct child *child, int upgrad
         return;
     }
     config_keep_paused(&master->coming, &master->config);
-    if (master_want_sockets(master, &master->coming, err, sizeof(err)) != 0 ||
+    if (sockets_want_all(&master->sockets, &master->coming, err, sizeof(err)) != 0 ||
         master_spawn(master, upgrade ? master->binary : "/proc/self/exe", &master->coming, err,
                      sizeof(err)) != 0) {
         master_reload_failed(master, err);
@@ -460,15 +368,6 @@ static void master_reload(struct master *master, struct child *child, int upgrad
 
 /* --- ending ----------------------------------------------------------------------------------- */
 
-static void master_kill_all(struct master *master)
-{
-    const struct child *child = NULL;
-    DL_FOREACH(master->children, child)
-    {
-        kill(child->pid, SIGKILL);
-    }
-}
-
 /* limit: milliseconds, 0 for none. */
 static void master_end(struct master *master, uint64_t limit, const char *why)
 {
@@ -476,18 +375,19 @@ static void master_end(struct master *master, uint64_t limit, const char *why)
     if (master->ending) {
         log_line(LOG_NOTICE, "%s: ending at once", why);
         master->status = EXIT_FAILURE;
-        master_kill_all(master);
+        child_kill_all(master->children);
         return;
     }
     log_line(LOG_NOTICE, "%s: ending", why);
     sd_notify(0, "STOPPING=1\nSTATUS=Ending");
     master->ending = 1;
+    master->candidate = NULL; /* one that was to be ends like the others */
     uv_timer_stop(&master->respawn);
     sockets_close(&master->sockets); /* nobody would ever take who connects now */
     DL_FOREACH(master->children, child)
     {
         child_tell(child, "drain %llu", (unsigned long long)limit);
-        pulse_bound(child, limit);
+        pulse_expect_end(child, limit);
     }
 }
 
@@ -506,28 +406,11 @@ static void master_on_child_signal(struct master *master)
     }
 }
 
-static void master_reopen_logs(struct master *master)
-{
-    const struct config *config = &master->config;
-    struct child *child = NULL;
-    uid_t uid;
-    gid_t gid;
-    char err[256];
-    log_reopen();
-    if (privileges_find(config->global.user, config->global.group, &uid, &gid, err, sizeof(err)) ==
-        0) {
-        logs_make_files(config->pools, config->pool_count, uid, gid);
-    }
-    DL_FOREACH(master->children, child)
-    {
-        child_tell(child, "reopen");
-    }
-}
-
 static void master_on_signal(uv_signal_t *handle, int number)
 {
     char why[32];
     struct master *master = handle->data;
+    const struct child *child = NULL;
     const struct global_options *global = &master->config.global;
     snprintf(why, sizeof(why), "signal %d", number);
     switch (number) {
@@ -541,7 +424,11 @@ static void master_on_signal(uv_signal_t *handle, int number)
         master_reload(master, NULL, 1);
         break;
     case SIGUSR1:
-        master_reopen_logs(master);
+        errorlog_reopen(&master->config);
+        DL_FOREACH(master->children, child)
+        {
+            child_tell(child, "reopen");
+        }
         break;
     case SIGQUIT:
         master_end(master, global->shutdown_timeout, why);
@@ -568,33 +455,22 @@ static void master_block_signals(int how)
     sigprocmask(how, &set, NULL);
 }
 
-static void master_fill_handover(struct master *master, struct handover *out)
-{
-    const struct child *child = NULL;
-    *out = (struct handover){.sockets = &master->sockets, .pid_fd = master->pid_fd};
-    snprintf(out->pid_path, sizeof(out->pid_path), "%s", master->pid_path);
-    DL_FOREACH(master->children, child)
-    {
-        if (out->child_count < HANDOVER_CHILDREN_MAX) {
-            unsigned i = out->child_count++;
-            out->children[i].pid = child->pid;
-            out->children[i].fd = child->channel != NULL ? channel_fd(child->channel) : -1;
-            out->children[i].current = child == master->current;
-            out->children[i].left = child->left;
-        }
-    }
-}
-
 static void master_on_become(uv_timer_t *timer)
 {
     static struct handover handover;
     struct master *master = timer->data;
+    const struct child *child = NULL;
     if (!master->ending) {
         if (master->again != 0) {
             kill(getpid(), master->again); /* as it is blocked, the new one gets it */
             master->again = 0;
         }
-        master_fill_handover(master, &handover);
+        handover = (struct handover){.sockets = &master->sockets, .pid_fd = master->pid_fd};
+        snprintf(handover.pid_path, sizeof(handover.pid_path), "%s", master->pid_path);
+        DL_FOREACH(master->children, child)
+        {
+            handover_add(&handover, child, child == master->current);
+        }
         upgrade_execute(master->binary, master->argv0, master->options, &master->config, &handover);
     }
     master_block_signals(SIG_UNBLOCK);
@@ -649,8 +525,7 @@ static int master_open_loop(struct master *master)
 {
     int rc = uv_loop_init(&master->loop);
     master->loop.data = master; /* it is open */
-    uv_timer_t *timers[] = {&master->start, &master->respawn, &master->next, &master->become,
-                            &master->relog};
+    uv_timer_t *timers[] = {&master->respawn, &master->next, &master->become, &master->relog};
     for (size_t i = 0; rc == 0 && i < sizeof(timers) / sizeof(timers[0]); i++) {
         timers[i]->data = master;
         rc = uv_timer_init(&master->loop, timers[i]);
@@ -667,14 +542,11 @@ static int master_open_loop(struct master *master)
         uv_prepare_init(&master->loop, &master->flush);
         uv_prepare_start(&master->flush, master_on_prepare);
     }
-    if (rc == 0) {
-        master->pulse.children = &master->children;
-        master->pulse.current = &master->current;
-        master->pulse.candidate = &master->candidate;
-        master->pulse.limit = &master->config.global.hang_timeout;
-        rc = pulse_open(&master->pulse, &master->loop);
-    }
-    return rc;
+    master->pulse = (struct pulse){.children = &master->children,
+                                   .current = &master->current,
+                                   .candidate = &master->candidate,
+                                   .limit = &master->config.global.hang_timeout};
+    return rc != 0 ? rc : pulse_open(&master->pulse, &master->loop);
 }
 
 /* What there is before the first worker: background, log, loop. */
@@ -726,7 +598,7 @@ static int master_prepare(struct master *master, char *err, size_t err_size)
             return -1;
         }
     }
-    if (master_want_sockets(master, &master->config, err, err_size) != 0) {
+    if (sockets_want_all(&master->sockets, &master->config, err, err_size) != 0) {
         return -1;
     }
     if (master->current != NULL) {
@@ -738,14 +610,6 @@ static int master_prepare(struct master *master, char *err, size_t err_size)
     return master_spawn(master, "/proc/self/exe", &master->config, err, err_size);
 }
 
-static void master_close_handle(uv_handle_t *handle, void *arg)
-{
-    (void)arg;
-    if (!uv_is_closing(handle)) {
-        uv_close(handle, NULL);
-    }
-}
-
 static void master_close(struct master *master)
 {
     if (master->pid_fd >= 0) {
@@ -753,9 +617,7 @@ static void master_close(struct master *master)
     }
     sockets_close(&master->sockets);
     if (master->loop.data != NULL) {
-        uv_walk(&master->loop, master_close_handle, NULL);
-        uv_run(&master->loop, UV_RUN_DEFAULT);
-        uv_loop_close(&master->loop);
+        loop_close(&master->loop);
     }
     config_free(&master->config);
     config_free(&master->coming);

@@ -1,10 +1,10 @@
 /*
  * Happy path: once a second each worker is asked, and answers; what the one that works answers is
  * what systemd's watchdog hears of.
- * Failure modes: a worker that does not answer for hang_timeout, or has not ended long after it
- * should have cut by itself what runs, is killed; what it worked on is lost, and the master
- * replaces it. Time is counted in turns of the timer: after the machine or the master itself was
- * stopped, a worker has not been silent for all of that.
+ * Failure modes: a worker that is not ready in time, does not answer for hang_timeout, or has not
+ * ended long after it should have cut by itself what runs, is killed; what it worked on is lost,
+ * and the master replaces it. Time is counted in turns of the timer: after the machine or the
+ * master itself was stopped, a worker has not been silent for all of that.
  */
 #include "deferd/pulse.h"
 
@@ -16,6 +16,12 @@
 
 #define PULSE_MS       1000
 #define PULSE_FIRST_MS 10
+
+/* How long a worker may take to say that it is ready. */
+#define PULSE_START_MS 30000
+
+/* How long it may take to end after its time is up: it cuts by itself what runs. */
+#define PULSE_GRACE_MS 3000
 
 /* How often at least a worker was asked before it is killed. */
 #define PULSE_TURNS 4
@@ -51,7 +57,8 @@ static void pulse_count_down(const struct pulse *pulse, struct child *child)
     }
     child->left = child->left > pulse->period ? child->left - pulse->period : 0;
     if (child->left == 0) {
-        snprintf(child->why, sizeof(child->why), "it has not ended in time");
+        snprintf(child->why, sizeof(child->why), "it %s in time",
+                 child == *pulse->candidate ? "was not ready" : "has not ended");
         pulse_kill(child);
     }
 }
@@ -73,7 +80,7 @@ static void pulse_on_turn(uv_timer_t *timer)
 {
     struct pulse *pulse = timer->data;
     for (struct child *child = *pulse->children; child != NULL; child = child->next) {
-        if (!child->hung && child != *pulse->candidate) {
+        if (!child->hung) {
             pulse_count_down(pulse, child);
         }
         if (!child->hung && child != *pulse->candidate) {
@@ -106,7 +113,17 @@ void pulse_answered(const struct pulse *pulse, struct child *child)
     }
 }
 
-void pulse_bound(struct child *child, uint64_t limit)
+void pulse_expect_ready(struct child *child)
+{
+    child->left = PULSE_START_MS;
+}
+
+void pulse_is_ready(struct child *child)
+{
+    child->left = 0;
+}
+
+void pulse_expect_end(struct child *child, uint64_t limit)
 {
     child->left = limit > 0 ? limit + PULSE_GRACE_MS : 0;
 }

@@ -81,7 +81,8 @@ void sockets_take_systemd(struct sockets *sockets)
     }
 }
 
-void sockets_begin(struct sockets *sockets)
+/* Marks all as not wanted and not made. */
+static void sockets_begin(struct sockets *sockets)
 {
     for (unsigned i = 0; i < sockets->count; i++) {
         sockets->entries[i].wanted = 0;
@@ -209,8 +210,8 @@ static int sockets_is_gone(const struct socket_entry *entry)
     return 1;
 }
 
-int sockets_want(struct sockets *sockets, const struct socket_spec *spec, char *err,
-                 size_t err_size)
+static int sockets_want(struct sockets *sockets, const struct socket_spec *spec, char *err,
+                        size_t err_size)
 {
     struct socket_rights rights;
     struct socket_entry *entry = sockets_find(sockets, &spec->address);
@@ -239,6 +240,20 @@ int sockets_want(struct sockets *sockets, const struct socket_spec *spec, char *
         entry->gone = 1;
     }
     sockets->entries[sockets->count++] = made;
+    return 0;
+}
+
+int sockets_want_all(struct sockets *sockets, const struct config *config, char *err,
+                     size_t err_size)
+{
+    struct socket_spec specs[SOCKETS_LIST_MAX];
+    unsigned count = sockets_of_config(config, specs);
+    sockets_begin(sockets);
+    for (unsigned i = 0; i < count; i++) {
+        if (specs[i].address.len > 0 && sockets_want(sockets, &specs[i], err, err_size) != 0) {
+            return -1;
+        }
+    }
     return 0;
 }
 

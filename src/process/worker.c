@@ -14,6 +14,7 @@
 #include "deferd/http.h"
 #include "deferd/log.h"
 #include "deferd/logs.h"
+#include "deferd/loop.h"
 #include "deferd/privileges.h"
 #include "deferd/proxy.h"
 #include "deferd/server.h"
@@ -494,14 +495,6 @@ static void worker_say_ready(const struct worker *worker)
     }
 }
 
-static void worker_close_handle(uv_handle_t *handle, void *arg)
-{
-    (void)arg;
-    if (!uv_is_closing(handle)) {
-        uv_close(handle, NULL);
-    }
-}
-
 /* Closes what only the process itself still has open. */
 static void worker_end(struct worker *worker)
 {
@@ -514,9 +507,7 @@ static void worker_end(struct worker *worker)
     if (worker->http != NULL) {
         http_close(worker->http);
     }
-    uv_walk(&worker->loop, worker_close_handle, NULL);
-    uv_run(&worker->loop, UV_RUN_DEFAULT);
-    uv_loop_close(&worker->loop);
+    loop_close(&worker->loop);
     control_free(&worker->control);
     status_free(&worker->status);
     proxy_free(&worker->proxy);

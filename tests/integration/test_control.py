@@ -311,7 +311,7 @@ def test_stop_files_of_a_killed_worker_go_with_the_next(start_master, start_peer
     for name in others:
         workspace.write(os.path.join("stop", name), "")
     master.wait_for_worker(master.kill_worker())
-    assert master.has_line("1 stop file.s. of workers that were killed removed")
+    master.wait_for_line("1 stop file.s. of workers that were killed removed")
     assert sorted(os.listdir(stop_dir)) == sorted(
         [*others, drains, f"{killed}-7-{key}", f"{killed}-8-{key}"])
     assert pathlib.Path(secret).read_text(encoding="utf-8") == "still here\n"
@@ -573,7 +573,7 @@ exec {find_binary()} "$@"
         assert all("it was not signalled" in line for line in said[:-1]), said
         assert said[-1].endswith("is gone")
         assert all(map(proc.alive, victims))
-        assert master.has_line(r"worker \d+ wants a process ended: refused: ")
+        master.wait_for_line(r"worker \d+ asked for a signal to php-fpm: process \d+ is no worker")
         master.kill_worker()
 
 
