@@ -705,6 +705,7 @@ def test_requests_of_a_paused_pool_run_in_the_end(master, peer, connect, end):
         peer.accept_request().answer()
     for client in clients:
         assert client.read_response().complete
+    assert end != "quit" or master.wait() == 0
     wait_until(lambda: not any(map(proc.alive, workers)))
 
 
