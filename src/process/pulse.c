@@ -57,8 +57,12 @@ static void pulse_count_down(const struct pulse *pulse, struct child *child)
     }
     child->left = child->left > pulse->period ? child->left - pulse->period : 0;
     if (child->left == 0) {
-        snprintf(child->why, sizeof(child->why), "it %s in time",
-                 child == *pulse->candidate ? "was not ready" : "has not ended");
+        if (child == *pulse->candidate) {
+            snprintf(child->why, sizeof(child->why), "it was not ready within %d s",
+                     PULSE_START_MS / 1000);
+        } else {
+            snprintf(child->why, sizeof(child->why), "it has not ended in time");
+        }
         pulse_kill(child);
     }
 }

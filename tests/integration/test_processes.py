@@ -792,6 +792,17 @@ def test_broken_binary_changes_nothing(start_master, peer, own_binary, content, 
     assert_works(master, peer)
 
 
+def test_end_does_not_wait_for_a_worker_that_never_gets_ready(start_master, peer, own_binary):
+    master = start_master(peer, binary=own_binary, options={"hang_timeout": "400ms"})
+    master.expect_end()
+    replace(own_binary, "#!/bin/sh\nexec sleep 100\n")
+    master.signal(signal.SIGUSR2)
+    master.wait_for_line("upgrade: begins")
+    wait_until(lambda: len(master.worker_pids()) == 2)
+    assert master.quit() == 1
+    assert master.has_line(r"worker \d+ hangs: it has given no sign of life")
+
+
 def test_upgrade_does_not_read_the_file_twice(start_master, peer, own_binary):
     """What the new worker was tested with is what the new master has."""
     master = start_master(peer, binary=own_binary)
