@@ -22,8 +22,9 @@ struct link {
     char err[512];    /* what was wrong the last time */
 };
 
-/* Sends a command and waits for its answer, however long; connects first if need be. *result: the
- * caller's to json_decref, NULL unless LINK_OK is returned. */
+/* Sends a command and waits for its answer, however long; connects first if need be, and then waits
+ * for a sign of life, not long. *result: the caller's to json_decref, NULL unless LINK_OK is
+ * returned. */
 enum link_status link_call(struct link *link, const char *command, json_t **result);
 
 void link_close(struct link *link);

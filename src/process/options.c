@@ -236,6 +236,7 @@ static int options_read(const struct options *options, struct config *config)
     if (options->source[0] == '\0') {
         return options_apply(options, config);
     }
+    config->handed_on = 1;
     config_load(config, options->source);
     return config_finish(config, options->source);
 }
@@ -294,7 +295,7 @@ static enum options_result options_finish(struct options_state *state)
         return OPTIONS_WRONG;
     }
     if (state->dump) {
-        config_print(config, stdout);
+        config_print(config, 0, stdout);
     }
     if (state->test || state->dump) {
         fprintf(stderr, "deferd: the configuration is in order\n");

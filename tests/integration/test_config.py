@@ -406,6 +406,12 @@ def test_allowed_clients_need_tcp(workspace, config):
     assert any("listen.allowed_clients" in line for line in errors_of(workspace, text_of(config)))
 
 
+def test_what_processes_tell_each_other_is_no_directive(workspace, config):
+    config["www"]["(paused)"] = "yes"
+    [line] = errors_of(workspace, text_of(config))
+    assert "(paused): there is no such directive" in line
+
+
 def test_too_many_pools_classes_and_upstreams_are_refused(workspace, config):
     for kind, count in (("class", 40), ("upstream", 80)):
         extra = "".join(f"{kind}[n{i}].max_workers = 1\n" for i in range(count))

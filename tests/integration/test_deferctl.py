@@ -10,13 +10,14 @@ import re
 import select
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import termios
 import time
 
 import pytest
-from harness import deferctl, wait_until
+from harness import Background, deferctl, wait_until
 from harness.control import find_deferctl
 from harness.daemon import REPOSITORY
 
@@ -230,8 +231,40 @@ def test_deferd_is_not_there(workspace, master):
     assert_fails(deferctl("-s", "/" + "x" * 200, "status"), 3, "a socket's path")
 
 
+@pytest.mark.time_limit(40)
+def test_waiting_for_a_worker_is_bounded_and_waiting_for_a_command_is_not(start_master, peer, connect,
+                                                                          workspace):
+    """One worker hangs, one deferd takes no connection, and one has something to wait for."""
+    hanging = start_master(peer, options={"hang_timeout": "0"})
+    working = start_master(peer)
+    client = connect(working)
+    client.send_request()
+    phase = peer.accept_request()
+    phase.answer_and_defer()
+    assert client.read_response().complete
+    path = workspace.path("full.sock")
+    with socket.socket(socket.AF_UNIX) as full, socket.socket(socket.AF_UNIX) as filler:
+        full.bind(path)
+        full.listen(0)
+        filler.connect(path)
+        drain = Background(deferctl, "-s", working.control, "drain", "www", timeout=35)
+        wait_until(lambda: '"paused":true' in deferctl("-s", working.control, "pools",
+                                                       "--json").stdout)
+        os.kill(hanging.worker_pid, signal.SIGSTOP)
+        begun = time.monotonic()
+        waiting = [Background(deferctl, "-s", control, "quit", timeout=30)
+                   for control in (hanging.control, path)]
+        for command in waiting:
+            assert_fails(command.result(30), 3, "nobody has answered within 10 s")
+        assert 9 < time.monotonic() - begun < 20
+    assert not drain.done
+    phase.finish_tasks()
+    assert drain.result().returncode == 0
+    os.kill(hanging.worker_pid, signal.SIGCONT)
+    assert deferctl("-s", hanging.control, "status").returncode == 0, "no quit has reached it"
+
+
 def test_what_answers_is_not_deferd(workspace):
-    import socket
     import threading
     with socket.socket(socket.AF_UNIX) as listener:
         path = workspace.path("other.sock")
