@@ -384,6 +384,7 @@ final class Phase
             $other->drop();
             $this->journal->skip($other, self::notRun($task));
         }
+        $this->queues = [];
         $this->watched->skipWaiting(self::notRun($task));
         $this->journal->end();
 

@@ -68,6 +68,7 @@ def test_a_phase_may_have_no_task(deferd, phase):
     phase.report({**BEGIN, "tasks": []}, {"event": "end"})
     phase.end()
     assert outcome(deferd) == ("completed", 0, 0, 0)
+    assert deferd.wait_for_request("/reported").pid == 77
 
 
 def test_tasks_may_be_added_behind_the_end_and_run_within_one_another(deferd, phase):
