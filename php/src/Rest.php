@@ -18,7 +18,7 @@ final class Rest
 
     public function __construct(private readonly Journal $journal)
     {
-        $this->task = new Task(static fn () => null, self::caller());
+        $this->task = new Task(static fn () => null, Text::tail(self::caller(), Task::NAME));
         $this->watch = new Stopwatch();
     }
 
