@@ -34,7 +34,7 @@ enum request_state {
 
 struct request {
     enum request_state state;
-    uint64_t id;                 /* deferd's own, for logs; unique in this process */
+    uint64_t id;                 /* deferd's own, for logs: proxy_number */
     uint16_t fcgi_id;            /* the web server's */
     struct pool *pool;           /* borrowed */
     struct client *client;       /* borrowed; NULL once it is answered or gone */

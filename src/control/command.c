@@ -124,7 +124,7 @@ static enum command_status command_status(struct command_call *call)
     command_set_number(json, "deferred", (uint64_t)deferred);
     command_set_number(json, "clients", proxy->client_count);
     command_set_number(json, "max_clients", proxy->max_conns);
-    command_set_number(json, "requests", proxy->last_request_id);
+    command_set_number(json, "requests", proxy->request_count);
     json_object_set_new(json, "outcomes", outcomes);
     return command_done(call, json);
 }

@@ -16,6 +16,7 @@
 #include "deferd/handover.h"
 #include "deferd/log.h"
 #include "deferd/logs.h"
+#include "deferd/numbers.h"
 #include "deferd/privileges.h"
 #include "deferd/sockets.h"
 
@@ -709,7 +710,11 @@ static int master_prepare(struct master *master, char *err, size_t err_size)
     } else {
         sockets_take_systemd(&master->sockets);
     }
-    if (master->sockets.handoff[0] == 0 && handoff_make(master->sockets.handoff) != 0) {
+    if (master->sockets.numbers == 0) {
+        master->sockets.numbers = numbers_make();
+    }
+    if ((master->sockets.handoff[0] == 0 && handoff_make(master->sockets.handoff) != 0) ||
+        master->sockets.numbers < 0) {
         snprintf(err, err_size, "cannot start: %s", strerror(errno));
         return -1;
     }

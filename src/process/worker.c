@@ -14,6 +14,7 @@
 #include "deferd/http.h"
 #include "deferd/log.h"
 #include "deferd/logs.h"
+#include "deferd/numbers.h"
 #include "deferd/privileges.h"
 #include "deferd/proxy.h"
 #include "deferd/server.h"
@@ -314,6 +315,18 @@ static int worker_listener(const struct socket_spec *spec, unsigned i, int under
     return 0;
 }
 
+/* What the master has given it but for the sockets. */
+static int worker_open_master(struct worker *worker)
+{
+    int rc = worker_open_channel(worker);
+    if (rc == 0) {
+        worker->proxy.numbers = numbers_open(SOCKETS_NUMBERS);
+        rc = worker->proxy.numbers != NULL ? 0 : uv_translate_sys_error(errno);
+        close(SOCKETS_NUMBERS);
+    }
+    return rc;
+}
+
 static int worker_open_loop(struct worker *worker, int under_master)
 {
     int rc = uv_loop_init(&worker->loop);
@@ -321,7 +334,7 @@ static int worker_open_loop(struct worker *worker, int under_master)
         rc = worker_watch_signals(worker, under_master);
     }
     if (rc == 0 && under_master) {
-        rc = worker_open_channel(worker);
+        rc = worker_open_master(worker);
     }
     if (rc == 0) {
         worker->flush.data = worker;

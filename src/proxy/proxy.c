@@ -44,6 +44,14 @@ struct pool *proxy_pool(const struct proxy *proxy, const char *name)
     return NULL;
 }
 
+uint64_t proxy_number(struct proxy *proxy)
+{
+    proxy->request_count++;
+    return proxy->numbers != NULL
+               ? atomic_fetch_add_explicit(proxy->numbers, 1, memory_order_relaxed) + 1
+               : proxy->request_count;
+}
+
 unsigned proxy_workers(const struct proxy *proxy)
 {
     unsigned workers = 0;
