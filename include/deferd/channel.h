@@ -3,7 +3,8 @@
  *
  *     worker to master    ready | failed TEXT | leaving | reload | upgrade | quit | fpm POOL |
  *                         pong
- *     master to worker    retire MS | drain MS | done | failed TEXT | reopen | ping
+ *     master to worker    tell | retire MS | drain MS | share N | done | failed TEXT | reopen |
+ *                         ping
  */
 #ifndef DEFERD_CHANNEL_H
 #define DEFERD_CHANNEL_H

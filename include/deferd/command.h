@@ -34,7 +34,7 @@ enum command_status command_run(struct command_call *call, char *line, unsigned 
 /* The pool of this name, or NULL. */
 struct pool *command_pool(const struct control *control, const char *name);
 
-/* Is nothing under way in it, deferred phases included? */
-int command_pool_is_idle(const struct pool *pool);
+/* Is nothing under way in it, deferred phases and workers that drain included? */
+int command_pool_is_idle(const struct control *control, const struct pool *pool);
 
 #endif

@@ -174,19 +174,17 @@ static void master_move_log(const struct global_options *to)
 
 /* Connections that the current worker keeps are php-fpm workers it keeps; under load those are all
  * of them, for good, and a worker that drains would never get one for its last requests. So it
- * keeps none as long as there are others. */
+ * keeps none as long as there are others; how many, tells it whether it has heard of all. */
 static void master_say_share(const struct master *master)
 {
     const struct child *child = NULL;
-    const char *line = "alone";
+    unsigned draining = 0;
     DL_FOREACH(master->children, child)
     {
-        if (child != master->current && child != master->candidate) {
-            line = "share";
-        }
+        draining += child != master->current && child != master->candidate;
     }
     if (master->current != NULL) {
-        child_tell(master->current, "%s", line);
+        child_tell(master->current, "share %u", draining);
     }
 }
 
@@ -206,11 +204,14 @@ static void master_take_over(struct master *master)
     master_settle(master);
     log_line(LOG_NOTICE, "worker %d works now", (int)master->current->pid);
     master->ready = 1;
+    master_say_share(master);
+    if (old != NULL) {
+        child_tell(old, "tell"); /* before the answer: who has that finds its phases */
+    }
     master_reply(master, NULL); /* before it is told to drain: it has the answer to hand on */
     if (old != NULL) {
         child_tell(old, "retire %llu", (unsigned long long)master->config.global.shutdown_timeout);
     }
-    master_say_share(master);
     daemon_ready(NULL);
     sd_notify(0, "READY=1\nSTATUS=Ready");
     if (upgrading) {

@@ -20,6 +20,7 @@
 #include "deferd/server.h"
 #include "deferd/sockets.h"
 #include "deferd/status.h"
+#include "deferd/teller.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -49,6 +50,7 @@ struct worker {
     struct http *http;       /* metrics.listen; NULL without it */
     struct logs logs;        /* of requests */
     struct handoff handoff;  /* under a master */
+    struct teller teller;    /* while it drains, there */
     struct channel *channel; /* to the master; NULL without one */
     int signalled;           /* a signal has begun the drain, or came during it */
 };
@@ -69,7 +71,22 @@ static void worker_on_cut(uv_timer_t *timer)
     log_line(LOG_WARNING, "the drain took too long; %u worker slots are busy, and are cut",
              proxy_busy(&worker->proxy));
     proxy_log_cut(&worker->proxy);
+    teller_close(&worker->teller);
     worker_exit(worker, EXIT_SUCCESS);
+}
+
+static int worker_on_tell(void *arg, int fd)
+{
+    const struct worker *worker = arg;
+    return handoff_send(&worker->handoff, HANDOFF_PHASES, fd);
+}
+
+/* Another worker works, or will: who asks that one sees this one's phases too. */
+static void worker_tell(struct worker *worker)
+{
+    const struct teller_events events = {worker_on_tell, worker};
+    peers_leave(&worker->control.peers); /* they tell the other one themselves */
+    teller_start(&worker->teller, &worker->control, &events);
 }
 
 /* limit: milliseconds, 0 for none. */
@@ -112,6 +129,7 @@ static void worker_on_signal(uv_signal_t *handle, int number)
     worker->signalled = 1;
     if (worker->channel != NULL && !worker->proxy.draining) {
         channel_send(worker->channel, "leaving"); /* so that another one takes this one's place */
+        worker_tell(worker);
     }
     snprintf(why, sizeof(why), "signal %d", number);
     worker_drain(worker, why,
@@ -127,16 +145,19 @@ static int worker_on_hand_over(void *arg, const struct pool *pool, int fd)
 static void worker_on_line(void *arg, char *line)
 {
     struct worker *worker = arg;
-    if (strncmp(line, "retire ", 7) == 0) {
+    if (strcmp(line, "tell") == 0) {
+        worker_tell(worker);
+    } else if (strncmp(line, "retire ", 7) == 0) {
         worker->proxy.events.hand_over = worker_on_hand_over;
         worker_drain(worker, "another worker has taken over", strtoull(line + 7, NULL, 10));
     } else if (strncmp(line, "drain ", 6) == 0) {
         worker->proxy.events.hand_over = NULL; /* nobody is left to have them */
+        teller_last(&worker->teller);
         worker_drain(worker, "the master says", strtoull(line + 6, NULL, 10));
     } else if (strcmp(line, "reopen") == 0) {
         logs_reopen(&worker->logs);
-    } else if (strcmp(line, "share") == 0 || strcmp(line, "alone") == 0) {
-        worker->proxy.sharing = line[0] == 's';
+    } else if (strncmp(line, "share ", 6) == 0) {
+        worker->proxy.sharing = (int)strtol(line + 6, NULL, 10);
     } else if (strcmp(line, "ping") == 0) {
         channel_send(worker->channel, "pong");
     } else if (strcmp(line, "done") == 0) {
@@ -166,6 +187,7 @@ static void worker_on_request_ended(void *arg, const struct request *request, en
     struct worker *worker = arg;
     logs_request_ended(&worker->logs, request, outcome);
     control_request_ended(&worker->control, request, outcome);
+    teller_request_ended(&worker->teller, request);
     status_request_ended(&worker->status, request, outcome);
 }
 
@@ -222,6 +244,7 @@ static void worker_on_master_gone(void *arg)
     struct worker *worker = arg;
     channel_close(worker->channel);
     worker->channel = NULL;
+    teller_last(&worker->teller);
     if (!worker->proxy.draining) {
         log_line(LOG_ALERT, "the master is gone");
         worker_drain(worker, "without a master", worker->options->config.global.shutdown_timeout);
@@ -428,8 +451,8 @@ static int worker_listen(struct worker *worker, const struct listener *listeners
         }
     }
     if (worker->channel != NULL) {
-        int rc = handoff_open(&worker->handoff, &worker->proxy, SOCKETS_HANDOFF_READ,
-                              SOCKETS_HANDOFF_WRITE);
+        int rc = handoff_open(&worker->handoff, &worker->proxy, &worker->control.peers,
+                              SOCKETS_HANDOFF_READ, SOCKETS_HANDOFF_WRITE);
         if (rc != 0) {
             snprintf(err, err_size, "cannot start: %s", uv_strerror(rc));
             return -1;
@@ -485,6 +508,7 @@ static void worker_end(struct worker *worker)
     sigset_t set;
     sigfillset(&set);
     sigprocmask(SIG_BLOCK, &set, NULL);
+    teller_close(&worker->teller);
     control_close(&worker->control);
     logs_close(&worker->logs);
     if (worker->http != NULL) {
@@ -493,6 +517,7 @@ static void worker_end(struct worker *worker)
     uv_walk(&worker->loop, worker_close_handle, NULL);
     uv_run(&worker->loop, UV_RUN_DEFAULT);
     uv_loop_close(&worker->loop);
+    teller_free(&worker->teller);
     control_free(&worker->control);
     status_free(&worker->status);
     proxy_free(&worker->proxy);

@@ -44,6 +44,20 @@ struct pool *proxy_pool(const struct proxy *proxy, const char *name)
     return NULL;
 }
 
+struct request *proxy_phase(const struct proxy *proxy, uint64_t id)
+{
+    for (unsigned i = 0; i < proxy->pool_count; i++) {
+        struct request *request = NULL;
+        DL_FOREACH2(proxy->pools[i].phases, request, phase_next)
+        {
+            if (request->id == id) {
+                return request;
+            }
+        }
+    }
+    return NULL;
+}
+
 uint64_t proxy_number(struct proxy *proxy)
 {
     proxy->request_count++;
