@@ -291,12 +291,15 @@ static void peers_on_rested(uv_timer_t *timer)
     }
 }
 
-/* Data path and requests come first. */
+/* Requests come first. What took no time to speak of needs no rest. */
 static void peer_rest(struct peer *peer, uint64_t took)
 {
     uv_timer_t *timer = &peer->peers->rest;
+    if (took * PEER_QUIET < 1000000) {
+        return;
+    }
     uv_read_stop((uv_stream_t *)&peer->pipe);
-    uv_timer_start(timer, peers_on_rested, took * PEER_QUIET / 1000000 + 1, 0);
+    uv_timer_start(timer, peers_on_rested, took * PEER_QUIET / 1000000, 0);
     uv_unref((uv_handle_t *)timer);
 }
 

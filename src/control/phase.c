@@ -15,6 +15,9 @@
 
 #define PHASE_BRIEF_NS 100000000ULL
 
+/* No time and no duration is that large. */
+#define PHASE_NUMBER_MAX 1e12
+
 /* Where the next string goes. */
 struct phase_room {
     char *at;
@@ -169,10 +172,15 @@ static json_t *phase_text_or_null(const char *text)
     return text != NULL ? phase_text(text, strlen(text)) : json_null();
 }
 
-/* Three decimals are enough; more would only be noise. */
-static json_t *phase_number(double number)
+/* Microseconds are enough; more would only be noise. */
+static json_t *phase_number(double ms)
 {
-    return json_real((double)(long long)(number * 1e3 + 0.5) / 1e3);
+    return json_real((double)(long long)(ms * 1e3 + 0.5) / 1e3);
+}
+
+static json_t *phase_time(double seconds)
+{
+    return json_real((double)(long long)(seconds * 1e6 + 0.5) / 1e6);
 }
 
 static json_t *phase_number_or_null(double number)
@@ -232,7 +240,7 @@ json_t *phase_json(const struct phase *phase, int full)
     json_object_set_new(json, "pid", phase->pid != 0 ? json_integer(phase->pid) : json_null());
     json_object_set_new(json, "method", phase_text(phase->method, strlen(phase->method)));
     json_object_set_new(json, "uri", phase_text(phase->uri, strlen(phase->uri)));
-    json_object_set_new(json, "started", phase_number(phase->started));
+    json_object_set_new(json, "started", phase_time(phase->started));
     json_object_set_new(json, "age_ms", phase_number(phase->age_ms));
     json_object_set_new(json, "outcome",
                         phase->live ? json_null() : json_string(outcome_name(phase->outcome)));
@@ -260,7 +268,8 @@ static const char *phase_get_text(const json_t *json, const char *key)
 static double phase_get_real(const json_t *json, const char *key, double otherwise)
 {
     const json_t *number = json_object_get(json, key);
-    return json_is_number(number) ? json_number_value(number) : otherwise;
+    double value = json_is_number(number) ? json_number_value(number) : otherwise;
+    return value >= 0 && value < PHASE_NUMBER_MAX ? value : otherwise;
 }
 
 static long long phase_get_integer(const json_t *json, const char *key)

@@ -10,7 +10,7 @@
  *
  * Each line says all there is to say of its object, so none is needed to understand another.
  * Failure modes: nobody works, or the one that did has gone: another pair, and all of it again; it
- * does not read: nothing is waited for, and no more is kept than what a socket takes and one line.
+ * does not read: nothing is waited for, and no more is kept than a piece that it did not take.
  */
 #include "deferd/teller.h"
 
@@ -37,6 +37,9 @@
 #define TELLER_LAST_MS 1000
 
 #define TELLER_LINE_MAX 128
+
+/* How much is written at once. */
+#define TELLER_PIECE 32768
 
 /* Answers that nobody reads: whoever asks so much is not in order. */
 #define TELLER_OUT_MAX (1U << 20)
@@ -198,7 +201,11 @@ static int teller_flush(struct teller *teller)
 static int teller_say(struct teller *teller)
 {
     int rc = teller_flush(teller);
-    while (rc == 0 && teller_put_next(teller)) {
+    int more = 1;
+    while (rc == 0 && more) {
+        while (more && teller->out.len < TELLER_PIECE) {
+            more = teller_put_next(teller);
+        }
         rc = teller_flush(teller);
     }
     return rc;

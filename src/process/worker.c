@@ -85,6 +85,7 @@ static int worker_on_tell(void *arg, int fd)
 static void worker_tell(struct worker *worker)
 {
     const struct teller_events events = {worker_on_tell, worker};
+    handoff_stop(&worker->handoff);      /* or this one would take its own stream */
     peers_leave(&worker->control.peers); /* they tell the other one themselves */
     teller_start(&worker->teller, &worker->control, &events);
 }
