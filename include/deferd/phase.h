@@ -30,12 +30,14 @@ struct phase {
     const char *pool;
     const char *class;
     const char *upstream;
-    const char *method;
+    const char *method; /* terminated, as all of these; but bytes beyond a NUL may follow */
     const char *uri;
+    size_t method_len;
+    size_t uri_len;
     long long pid; /* 0 if unknown */
     int status;    /* HTTP status of the response */
     long long content_length;
-    double response_ms; /* from the request's last param until the phase began */
+    double response_ms; /* from the request's last param until the phase began, or until now */
     double started;     /* Unix time, seconds */
     double age_ms;      /* from there until now, or until its end */
     int live;
@@ -52,8 +54,8 @@ struct phase {
  * about to say that it is free are in one too, for a moment. */
 int phase_is_shown(const struct request *request);
 
-/* outcome: how it ended; live: it did not. Returns NULL without memory; else it is the caller's to
- * free(). */
+/* outcome: how it ended; live: it did not, or has not even begun, then its age is 0. Returns NULL
+ * without memory; else it is the caller's to free(). */
 struct phase *phase_copy(const struct request *request, int live, enum outcome outcome);
 
 /* What phase_json has made in full, perhaps in another process. Returns NULL if it is no such
@@ -78,6 +80,9 @@ const char *phase_task_state(enum task_state state);
 /* The object that docs/control.md describes; full: with what only show has. Returns NULL without
  * memory. */
 json_t *phase_json(const struct phase *phase, int full);
+
+/* How many of its tasks have ended. */
+size_t phase_ended_tasks(const struct phase *phase);
 
 /* A JSON string of bytes that a peer wrote; what is no UTF-8 is escaped as in the log. */
 json_t *phase_text(const void *data, size_t len);

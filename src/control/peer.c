@@ -264,8 +264,8 @@ static void peer_on_end(struct peer *peer)
             LOG_WARNING,
             "request %llu: its deferred phase is lost with worker process %lld, which drained; "
             "%zu of %zu tasks had not ended",
-            (unsigned long long)phase->id, peer->pid,
-            phase->total - phase->done - phase->failed - phase->skipped, phase->total);
+            (unsigned long long)phase->id, peer->pid, phase->total - phase_ended_tasks(phase),
+            phase->total);
         peer->peers->bytes -= phase->size;
         DL_DELETE(peer->phases, of);
         free(of);

@@ -95,7 +95,9 @@ struct phase *phase_copy(const struct request *request, int live, enum outcome o
     }
     clock_gettime(CLOCK_REALTIME, &now);
     struct phase_room room = {(char *)&phase->tasks[deferral->named]};
-    double age_ms = (double)((live ? uv_hrtime() : request->ended) - request->deferred) / 1e6;
+    uint64_t end = live ? uv_hrtime() : request->ended;
+    uint64_t begun = request->deferred != 0 ? request->deferred : end;
+    double age_ms = (double)(end - begun) / 1e6;
     *phase = (struct phase){
         .size = size,
         .id = request->id,
@@ -106,7 +108,7 @@ struct phase *phase_copy(const struct request *request, int live, enum outcome o
         .pid = deferral->pid,
         .status = request->status,
         .content_length = request->head.content_length > 0 ? request->head.content_length : 0,
-        .response_ms = (double)(request->deferred - request->submitted) / 1e6,
+        .response_ms = (double)(begun - request->submitted) / 1e6,
         .started = (double)now.tv_sec + (double)now.tv_nsec / 1e9 - age_ms / 1e3,
         .age_ms = age_ms,
         .live = live,
@@ -120,8 +122,10 @@ struct phase *phase_copy(const struct request *request, int live, enum outcome o
         .stray = deferral->stray,
         .task_count = deferral->named,
     };
-    phase->method = phase_put(&room, request->head.method.data, request->head.method.len);
-    phase->uri = phase_put(&room, request->head.uri.data, request->head.uri.len);
+    phase->method_len = request->head.method.len;
+    phase->method = phase_put(&room, request->head.method.data, phase->method_len);
+    phase->uri_len = request->head.uri.len;
+    phase->uri = phase_put(&room, request->head.uri.data, phase->uri_len);
     for (size_t i = 0; i < deferral->named; i++) {
         phase_copy_task(&phase->tasks[i], deferral->tasks[i], uv_now(pool->loop), &room);
     }
@@ -372,6 +376,8 @@ struct phase *phase_parse(const json_t *json)
     phase->upstream = phase_put_string(&room, phase_get_text(json, "upstream"));
     phase->method = phase_put_string(&room, phase_get_text(json, "method"));
     phase->uri = phase_put_string(&room, phase_get_text(json, "uri"));
+    phase->method_len = strlen(phase->method);
+    phase->uri_len = strlen(phase->uri);
     phase_parse_numbers(phase, json);
     for (size_t i = 0; i < count; i++) {
         if (!phase_parse_task(json_array_get(tasks, i), &phase->tasks[i], &room)) {
@@ -400,6 +406,11 @@ void phase_lose(struct phase *phase)
     phase->live = 0;
     phase->held = 0;
     phase->outcome = OUTCOME_LOST;
+}
+
+size_t phase_ended_tasks(const struct phase *phase)
+{
+    return phase->done + phase->failed + phase->skipped;
 }
 
 double phase_end(const struct phase *phase)

@@ -430,7 +430,7 @@ static int worker_start(struct worker *worker, int under_master, struct listener
         rc = proxy_open(&worker->proxy, &worker->loop, config->pools, config->pool_count);
     }
     if (rc == 0) {
-        rc = status_open(&worker->status, &worker->proxy);
+        rc = status_open(&worker->status, &worker->proxy, &worker->control.peers);
     }
     if (rc != 0) {
         snprintf(err, err_size, "cannot start: %s", uv_strerror(rc));

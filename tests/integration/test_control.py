@@ -287,7 +287,7 @@ def test_stop_without_a_directory_says_so(start_master, peer, begin, stop_dir):
     master.reload()
     os.rmdir(stop_dir)
     begin(master)
-    assert "No such file or directory" in fails(master, "stop 1")
+    assert "No such file or directory" in fails(master, "stop 2")
     assert call(master, "list")[0]["state"] == "running"
 
 

@@ -2,6 +2,7 @@
 drain, the history, and the numbers of requests."""
 
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -504,3 +505,42 @@ def test_status_and_pools_count_what_drains(master, begin):
     assert (pool["deferred"], pool["draining"]) == (1, 2)
     finish(master, phases[0], "/0")
     wait_until(lambda: call(master, "status")["draining"][0]["deferred"] == 1)
+
+
+def page(master, query="json&full"):
+    with FcgiClient(master.address) as client:
+        response = client.request(uri=f"/status?{query}")
+        assert response.status == 200
+        return response.body.decode()
+
+
+def test_the_status_page_has_what_drains(start_master, peer, begin, connect):
+    master = start_master(peer, max_workers=4, pool={"status_path": "/status"})
+    phase = begin(master, "/draining?<b>", tasks=("one", "two"))
+    old = master.worker_pid
+    running = connect(master)
+    running.send_request(uri="/running")
+    peer.accept_request()
+    master.reload()
+    begin(master, "/own")
+    wait_for_ids(master, [1, 3])
+    phase.report({"event": "start", "task": 0}, {"event": "done", "task": 0, "ms": 1},
+                 {"event": "start", "task": 1},
+                 {"event": "progress", "task": 1, "ratio": 0.5, "text": "half"})
+    wait_until(lambda: call(master, "show 1")["tasks"][1]["text"])
+    shown = json.loads(page(master))
+    assert (shown["deferred processes"], shown["draining deferred processes"]) == (1, 1)
+    assert (shown["active processes"], shown["processes omitted"]) == (1, 0)
+    own, draining = shown["processes"]
+    assert list(own) == list(draining)
+    assert (own["request uri"], own["state"], own["draining"]) == ("/own", "Deferred", 0)
+    assert (draining["request uri"], draining["state"]) == ("/draining?<b>", "Deferred")
+    assert (draining["id"], draining["pid"], draining["draining"]) == (1, 4242, old)
+    assert draining["request duration"] >= draining["deferred duration"] > 0
+    assert (draining["tasks total"], draining["tasks ended"]) == (2, 1)
+    assert draining["tasks"][1] == {"name": "two", "state": "running", "ratio": 0.5,
+                                    "text": "half"}
+    metrics = page(master, "openmetrics")
+    assert 'deferd_deferred_phases_draining{pool="www"} 1\n' in metrics
+    assert "deferd_draining_workers 1\n" in metrics
+    assert "draining deferred processes: 1" in re.sub(" +", " ", page(master, "full"))
