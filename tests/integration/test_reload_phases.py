@@ -141,6 +141,17 @@ def test_list_and_show_know_the_phases_of_a_worker_that_drains(master, begin):
     assert [task["state"] for task in call(master, "list")[0]["tasks"]] == ["done", "running"]
 
 
+def test_what_was_seen_before_a_reload_is_seen_at_once_after_it(master, begin):
+    master.write_file()
+    for number in range(1, 21):
+        phase = begin(master)
+        assert ids(master) == [number]
+        assert call(master, "reload") == {}
+        assert ids(master) == [number]
+        phase.finish_tasks(2)
+        wait_for_ids(master, [])
+
+
 def test_times_go_on_in_a_worker_that_drains(master, begin):
     phase = begin(master)
     phase.report({"event": "start", "task": 0})
@@ -213,14 +224,21 @@ def test_phases_are_seen_when_a_worker_was_told_to_end(master, begin):
 
 
 def test_phases_are_seen_when_the_worker_that_works_is_replaced(master, begin):
-    """The worker that drains tells the next one all of it again."""
+    """The worker that drains tells the next one all of it again, here later than others end."""
     ended = begin(master, "/ended")
     begin(master, "/live")
     finish(master, ended, "/ended")
+    old = master.worker_pid
     master.reload()
     wait_for_ids(master, [1, 2], "list --all")
-    master.wait_for_worker(master.kill_worker())
-    wait_for_ids(master, [1, 2], "list --all")
+    os.kill(old, signal.SIGSTOP)
+    try:
+        master.wait_for_worker(master.kill_worker())
+        finish(master, begin(master, "/later"), "/later")
+        assert ids(master, "list --all") == [3]
+    finally:
+        os.kill(old, signal.SIGCONT)
+    wait_for_ids(master, [1, 3, 2], "list --all")
     assert ids(master) == [2]
 
 
