@@ -18,7 +18,7 @@ struct control_client;
 struct peer_stop;
 
 /* More than this are not listened to. */
-#define PEERS_MAX 256
+#define PEERS_MAX 64
 
 /* What the live phases of all peers may take up, in bytes; further ones are not shown. */
 #define PEERS_BYTES (16U << 20)
