@@ -33,8 +33,8 @@
 /* How soon to try again what the socket did not take. */
 #define TELLER_RETRY_MS 10
 
-/* How long the end waits for a worker that does not read. */
-#define TELLER_LAST_MS 1000
+/* How long the end waits for a worker that does not read: seconds. */
+#define TELLER_LAST 1
 
 #define TELLER_LINE_MAX 128
 
@@ -378,7 +378,7 @@ void teller_last(struct teller *teller)
 /* The loop does not run any more: what the socket does not take at once is waited for. */
 static void teller_say_rest(struct teller *teller)
 {
-    const struct timeval wait = {TELLER_LAST_MS / 1000, TELLER_LAST_MS % 1000 * 1000};
+    const struct timeval wait = {TELLER_LAST, 0};
     int fd;
     if (uv_fileno((uv_handle_t *)&teller->pipe, &fd) != 0 ||
         setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait)) != 0 ||
