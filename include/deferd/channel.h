@@ -3,7 +3,7 @@
  *
  *     worker to master    ready | failed TEXT | leaving | reload | upgrade | quit | fpm POOL |
  *                         end POOL PID STARTED | pause POOL | resume POOL | pong
- *     master to worker    retire MS | drain MS | share | alone | done | failed TEXT | reopen |
+ *     master to worker    tell | retire MS | drain MS | share N | done | failed TEXT | reopen |
  *                         pause POOL | resume POOL | ping
  */
 #ifndef DEFERD_CHANNEL_H

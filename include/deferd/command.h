@@ -31,13 +31,18 @@ enum command_status {
 /* Runs a line, which it changes, with these rights. */
 enum command_status command_run(struct command_call *call, char *line, unsigned rights);
 
+/* Ends the worker of a request by force. Returns 0 if that is done, 1 if the master is asked for it,
+ * which then answers, or -1 with a sentence in err. client waits for that, or NULL. */
+int command_force(struct control *control, struct control_client *client, struct request *request,
+                  char *err, size_t err_size);
+
 /* The master has ended the worker of a request that was to be stopped by force, or has not. */
 void command_forced(const struct control *control, uint64_t id, int done);
 
 /* The pool of this name, or NULL. */
 struct pool *command_pool(const struct control *control, const char *name);
 
-/* Is nothing under way in it, deferred phases included? */
-int command_pool_is_idle(const struct pool *pool);
+/* Is nothing under way in it, deferred phases and workers that drain included? */
+int command_pool_is_idle(const struct control *control, const struct pool *pool);
 
 #endif

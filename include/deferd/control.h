@@ -8,6 +8,7 @@
 #include "deferd/address.h"
 #include "deferd/history.h"
 #include "deferd/outcome.h"
+#include "deferd/peer.h"
 #include "deferd/proxy.h"
 
 #include <jansson.h>
@@ -55,14 +56,18 @@ struct control {
     struct control_client *asking; /* who waits for the master's answer; NULL: nobody, or gone */
     int asked;                     /* the master was asked and has not answered */
     uint64_t forcing;       /* for the worker of this request to be ended; 0: for another thing */
+    /* Hears of that end if another process waits for it: the teller. NULL without one. */
+    void (*on_forced)(void *arg, uint64_t id, const char *why);
+    void *on_forced_arg;
     struct fpm_reload *fpm; /* owned; the fpm-reload that is under way, or NULL */
     struct history history;
-    double started;   /* Unix time */
-    uint64_t free_at; /* uv_hrtime(); before that no command is run */
-    uv_timer_t turn;  /* runs the next command */
-    uv_timer_t poll;  /* asks what waits for something whether it has happened */
-    uv_timer_t reap;  /* drops clients that are slow or silent */
-    int remembers;    /* keeps phases that ended: somebody may ask */
+    struct peers peers; /* the workers that drain */
+    double started;     /* Unix time */
+    uint64_t free_at;   /* uv_hrtime(); before that no command is run */
+    uv_timer_t turn;    /* runs the next command */
+    uv_timer_t poll;    /* asks what waits for something whether it has happened */
+    uv_timer_t reap;    /* drops clients that are slow or silent */
+    int remembers;      /* keeps phases that ended: somebody may ask */
     int draining;
 };
 
@@ -99,7 +104,7 @@ void control_answer(struct control_client *client, json_t *result, const char *w
 int control_ask(struct control *control, struct control_client *client, const char *what, char *err,
                 size_t err_size);
 
-/* Something is under way that fpm_reload_poll is to be asked about now and then. */
+/* Something is under way that fpm_reload_poll or peers_poll is to be asked about now and then. */
 void control_wait(struct control *control);
 
 #endif

@@ -52,7 +52,7 @@ struct deferral {
     size_t stray;    /* lines that are no report */
     size_t detail;   /* bytes of texts and errors that are kept */
     long long pid;   /* the worker's, 0 if unknown */
-    int reported;    /* any report came */
+    size_t reports;  /* that came */
     int any_fail;    /* a fail came, also for a task that was never announced */
     int any_stopped; /* a task was skipped because the phase was to stop */
     int ended;       /* the last report was end */

@@ -19,10 +19,15 @@ struct history {
     unsigned first;                      /* the oldest */
     unsigned count;
     size_t bytes;
+    uint64_t added; /* ever */
 };
 
 /* Takes the phase over; the oldest make room. */
 void history_add(struct history *history, struct phase *phase);
+
+/* The same for one that ended in another process: it goes to its place by the time of its end,
+ * unless it is there already, or is older than all and there is no room. */
+void history_insert(struct history *history, struct phase *phase);
 
 /* The i-th, the oldest first. */
 const struct phase *history_at(const struct history *history, unsigned i);

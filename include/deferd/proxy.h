@@ -8,6 +8,7 @@
 #include "deferd/page.h"
 #include "deferd/pool.h"
 
+#include <stdatomic.h>
 #include <stdint.h>
 #include <uv.h>
 
@@ -36,7 +37,8 @@ struct proxy {
     uv_loop_t *loop;    /* borrowed */
     struct pool *pools; /* owned */
     unsigned pool_count;
-    uint64_t last_request_id;
+    uint64_t request_count;    /* requests that ever came to this process */
+    _Atomic uint64_t *numbers; /* borrowed; the last number of a request; NULL: request_count is */
     uint64_t last_client_id;
     uint64_t client_count; /* connections of web servers */
     struct page_budget page_budget;
@@ -44,15 +46,21 @@ struct proxy {
     int draining;         /* no new connections; those that are idle close */
     const char *stop_dir; /* borrowed; where stop files are made, empty or NULL for none */
     int know_workers;     /* take a pidfd of each deferred phase's worker */
-    int sharing;          /* with a worker that drains: no connection to php-fpm is kept */
+    int sharing;          /* with so many workers that drain: no connection to php-fpm is kept */
     uint8_t *scratch;     /* owned, PROXY_SCRATCH bytes */
 };
 
 /* Makes a pool of each of these options, which stay the caller's. *proxy is zeroed but for
- * max_conns, stop_dir, know_workers and events. Nothing listens yet. Returns 0 or UV_E…; after an
- * error too proxy_free is due. */
+ * max_conns, numbers, stop_dir, know_workers and events. Nothing listens yet. Returns 0 or UV_E…;
+ * after an error too proxy_free is due. */
 int proxy_open(struct proxy *proxy, uv_loop_t *loop, struct pool_options *const *options,
                unsigned count);
+
+/* The request of this id, if it is in its deferred phase; or NULL. */
+struct request *proxy_phase(const struct proxy *proxy, uint64_t id);
+
+/* The number of a request that begins: no other one of these workers has it. */
+uint64_t proxy_number(struct proxy *proxy);
 
 /* The pool of this name, or NULL. */
 struct pool *proxy_pool(const struct proxy *proxy, const char *name);

@@ -34,7 +34,7 @@ enum request_state {
 
 struct request {
     enum request_state state;
-    uint64_t id;                 /* deferd's own, for logs; unique in this process */
+    uint64_t id;                 /* deferd's own, for logs: proxy_number */
     uint16_t fcgi_id;            /* the web server's */
     struct pool *pool;           /* borrowed */
     struct client *client;       /* borrowed; NULL once it is answered or gone */
@@ -67,7 +67,9 @@ struct request {
                         REQUEST_HELD, the records up to END_REQUEST */
     struct marker marker;
     struct deferral deferral;
-    struct buf note; /* what the layer above wants to know of it later */
+    struct buf note;  /* what the layer above wants to know of it later */
+    uint64_t told;    /* and how much of it that one has told another process, 0: nothing, */
+    uint64_t told_in; /* when last */
 
     char stop_key[17];   /* the random part of its stop file's name, empty without one */
     uint8_t stop;        /* enum stop_state */

@@ -12,12 +12,13 @@
 #define SOCKETS_MAX      (2 * SOCKETS_LIST_MAX)
 
 /* Where a worker finds what its master gives it: the channel, the configuration, both ends of the
- * handoff, and from there on the sockets, in the order of sockets_of_config. */
+ * handoff, the numbers, and from there on the sockets, in the order of sockets_of_config. */
 #define SOCKETS_CHANNEL       3
 #define SOCKETS_CONFIG        4
 #define SOCKETS_HANDOFF_READ  5
 #define SOCKETS_HANDOFF_WRITE 6
-#define SOCKETS_FIRST_FD      7
+#define SOCKETS_NUMBERS       7
+#define SOCKETS_FIRST_FD      8
 
 /* Who may connect to a unix socket. */
 struct socket_rights {
@@ -41,6 +42,7 @@ struct sockets {
     struct socket_entry entries[SOCKETS_MAX];
     unsigned count;
     int handoff[2]; /* handoff_make; 0 before */
+    int numbers;    /* numbers_make; 0 before */
 };
 
 /* How a socket is made. */

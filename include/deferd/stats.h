@@ -23,6 +23,7 @@
     GAUGE(status->started, start_time_seconds, "When this process started, in Unix time")          \
     GAUGE(status_memory(), resident_memory_bytes, "Memory this process has resident")              \
     RISING(status_cpu(), cpu_seconds, "CPU time this process has used")                            \
+    GAUGE(proxy->sharing, draining_workers, "Workers of deferd that drain, after a reload")        \
     GAUGE(proxy->client_count, client_connections, "Connections of web servers that are open")     \
     GAUGE(proxy->max_conns, client_connections_limit, "How many of them there may be")
 
@@ -44,6 +45,8 @@
           "Those of them whose response's end is held back by defer.max_workers")                  \
     GAUGE(pool->stats.marked_peak, deferred_phases_peak,                                           \
           "The most that ever were, begun by the marker")                                          \
+    GAUGE(peers_count_phases(status->peers, pool->options->name), deferred_phases_draining,        \
+          "Deferred phases under way in workers of deferd that drain")                             \
     GAUGE(pool->places, deferred_phases_limit, "How many may be: defer.max_workers")               \
     COUNTER(slow, deferred_phases_slow, "Those that took longer than defer_slowlog_timeout")       \
     COUNTER(tasks_done, tasks_done, "Deferred tasks that ended well")                              \

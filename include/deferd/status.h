@@ -7,6 +7,7 @@
 
 #include "deferd/failures.h"
 #include "deferd/page.h"
+#include "deferd/peer.h"
 #include "deferd/proxy.h"
 
 #include <stdint.h>
@@ -37,6 +38,7 @@ struct status_cached {
 
 struct status {
     struct proxy *proxy;       /* borrowed */
+    const struct peers *peers; /* borrowed; the workers that drain */
     struct failures *failures; /* owned, one for each pool */
     double started;            /* Unix time */
     int64_t credit;            /* nanoseconds that rendering may take; negative after a long one */
@@ -45,7 +47,7 @@ struct status {
 };
 
 /* The proxy is open. Returns 0 or UV_ENOMEM; after an error too status_free is due. */
-int status_open(struct status *status, struct proxy *proxy);
+int status_open(struct status *status, struct proxy *proxy, const struct peers *peers);
 
 /* A request is over. */
 void status_request_ended(struct status *status, const struct request *request,

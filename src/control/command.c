@@ -23,10 +23,6 @@
 #define DEFERD_VERSION "unknown"
 #endif
 
-/* Plain requests whose worker is about to say that it is free are in a phase too, for a moment:
- * not worth showing. */
-#define COMMAND_BRIEF_NS 100000000ULL
-
 struct command {
     const char *name;
     const char *arguments;
@@ -60,15 +56,9 @@ struct pool *command_pool(const struct control *control, const char *name)
     return proxy_pool(control->proxy, name);
 }
 
-int command_pool_is_idle(const struct pool *pool)
+int command_pool_is_idle(const struct control *control, const struct pool *pool)
 {
-    return pool->busy == 0;
-}
-
-static int command_is_shown(const struct request *request)
-{
-    return request->marker_seen || request->head.is_head ||
-           uv_hrtime() - request->deferred >= COMMAND_BRIEF_NS;
+    return pool->busy == 0 && peers_are_idle(&control->peers, pool->options->name);
 }
 
 static json_int_t command_count_phases(const struct pool *pool)
@@ -77,7 +67,7 @@ static json_int_t command_count_phases(const struct pool *pool)
     const struct request *request = NULL;
     DL_FOREACH2(pool->phases, request, phase_next)
     {
-        count += command_is_shown(request);
+        count += phase_is_shown(request);
     }
     return count;
 }
@@ -92,6 +82,25 @@ static double command_uptime(const struct control *control)
 static void command_set_number(json_t *json, const char *key, uint64_t n)
 {
     json_object_set_new(json, key, json_integer((json_int_t)n));
+}
+
+/* The workers that drain, as far as they tell of themselves. */
+static json_t *command_draining(const struct control *control)
+{
+    json_t *list = json_array();
+    const struct peer *peer = NULL;
+    DL_FOREACH(control->peers.list, peer)
+    {
+        const struct peer_phase *of = NULL;
+        uint64_t deferred = 0;
+        json_t *json = json_object();
+        DL_COUNT(peer->phases, of, deferred);
+        json_object_set_new(json, "pid", json_integer(peer->pid));
+        command_set_number(json, "busy", peer_busy(peer));
+        command_set_number(json, "deferred", deferred);
+        json_array_append_new(list, json);
+    }
+    return list;
 }
 
 static enum command_status command_status(struct command_call *call)
@@ -122,9 +131,10 @@ static enum command_status command_status(struct command_call *call)
     command_set_number(json, "busy", proxy_busy(proxy));
     command_set_number(json, "waiting", waiting);
     command_set_number(json, "deferred", (uint64_t)deferred);
+    json_object_set_new(json, "draining", command_draining(control));
     command_set_number(json, "clients", proxy->client_count);
     command_set_number(json, "max_clients", proxy->max_conns);
-    command_set_number(json, "requests", proxy->last_request_id);
+    command_set_number(json, "requests", proxy->request_count);
     json_object_set_new(json, "outcomes", outcomes);
     return command_done(call, json);
 }
@@ -182,6 +192,8 @@ static enum command_status command_pools(struct command_call *call)
         command_set_number(json, "waiting", pool->queue.waiting);
         command_set_number(json, "queue_max", pool->options->queue_max);
         json_object_set_new(json, "deferred", json_integer(command_count_phases(pool)));
+        command_set_number(json, "draining",
+                           peers_count_phases(&call->control->peers, pool->options->name));
         command_set_number(json, "held", stats_held(pool));
         command_set_number(json, "defer_max_workers", pool->places);
         json_object_set_new(json, "upstreams", command_upstreams(pool));
@@ -242,6 +254,22 @@ static int command_filter_takes(int chosen, const struct phase *phase)
     return 0;
 }
 
+/* Those of workers that drain are older. */
+static void command_list_elsewhere(const struct control *control, int chosen, json_t *list)
+{
+    const struct peer *peer = NULL;
+    DL_FOREACH(control->peers.list, peer)
+    {
+        struct peer_phase *of = NULL;
+        DL_FOREACH(peer->phases, of)
+        {
+            if (command_filter_takes(chosen, of->phase)) {
+                json_array_append_new(list, phase_json(peer_phase_now(of), 0));
+            }
+        }
+    }
+}
+
 static void command_list_live(const struct control *control, int chosen, json_t *list)
 {
     for (unsigned i = 0; i < control->proxy->pool_count; i++) {
@@ -249,7 +277,7 @@ static void command_list_live(const struct control *control, int chosen, json_t 
         DL_FOREACH2(control->proxy->pools[i].phases, request, phase_next)
         {
             struct phase *phase =
-                command_is_shown(request) ? phase_copy(request, 1, OUTCOME_COUNT) : NULL;
+                phase_is_shown(request) ? phase_copy(request, 1, OUTCOME_COUNT) : NULL;
             if (phase != NULL && command_filter_takes(chosen, phase)) {
                 json_array_append_new(list, phase_json(phase, 0));
             }
@@ -274,6 +302,7 @@ static enum command_status command_list(struct command_call *call)
             json_array_append_new(list, phase_json(phase, 0));
         }
     }
+    command_list_elsewhere(control, chosen, list);
     command_list_live(control, chosen, list);
     return command_done(call, list);
 }
@@ -287,18 +316,12 @@ static int command_parse_id(const char *word, uint64_t *id)
     return word[0] >= '0' && word[0] <= '9' && *end == '\0' && errno == 0 ? 0 : -1;
 }
 
-static struct request *command_find_live(const struct control *control, uint64_t id)
+/* The phase of this id: of a worker that drains, or that ended last. */
+static const struct phase *command_find_kept(const struct control *control, uint64_t id)
 {
-    for (unsigned i = 0; i < control->proxy->pool_count; i++) {
-        struct request *request = NULL;
-        DL_FOREACH2(control->proxy->pools[i].phases, request, phase_next)
-        {
-            if (request->id == id) {
-                return request;
-            }
-        }
-    }
-    return NULL;
+    struct peer *peer;
+    struct peer_phase *found = peers_find(&control->peers, id, &peer);
+    return found != NULL ? peer_phase_now(found) : history_find(&control->history, id);
 }
 
 static enum command_status command_show(struct command_call *call)
@@ -307,14 +330,14 @@ static enum command_status command_show(struct command_call *call)
     if (command_parse_id(call->words[1], &id) != 0) {
         return command_failed(call, "show: an id is a number");
     }
-    const struct request *request = command_find_live(call->control, id);
+    const struct request *request = proxy_phase(call->control->proxy, id);
     if (request != NULL) {
         struct phase *live = phase_copy(request, 1, OUTCOME_COUNT);
         json_t *json = live != NULL ? phase_json(live, 1) : NULL;
         free(live);
         return command_done(call, json);
     }
-    const struct phase *phase = history_find(&call->control->history, id);
+    const struct phase *phase = command_find_kept(call->control, id);
     if (phase == NULL) {
         return command_failed(call,
                               "there is no deferred phase %llu among those that run and the "
@@ -326,27 +349,40 @@ static enum command_status command_show(struct command_call *call)
 
 void command_forced(const struct control *control, uint64_t id, int done)
 {
-    struct request *request = command_find_live(control, id);
+    struct request *request = proxy_phase(control->proxy, id);
     if (request != NULL) {
         stop_forced(request, done);
     }
 }
 
-static enum command_status command_force(struct command_call *call, struct request *request)
+int command_force(struct control *control, struct control_client *client, struct request *request,
+                  char *err, size_t err_size)
 {
     char ask[128];
-    if (stop_force(request, ask, sizeof(ask), call->why, sizeof(call->why)) != 0) {
-        return COMMAND_FAILED;
+    if (stop_force(request, ask, sizeof(ask), err, err_size) != 0) {
+        return -1;
     }
     if (ask[0] == '\0') {
-        return command_done(call, json_object());
+        return 0;
     }
-    if (control_ask(call->control, call->client, ask, call->why, sizeof(call->why)) != 0) {
+    if (control_ask(control, client, ask, err, err_size) != 0) {
         stop_forced(request, 0);
-        return COMMAND_FAILED;
+        return -1;
     }
-    call->control->forcing = request->id;
-    return COMMAND_LATER;
+    control->forcing = request->id;
+    return 1;
+}
+
+/* One of a worker that drains, which answers. */
+static enum command_status command_stop_elsewhere(struct command_call *call, uint64_t id, int force)
+{
+    struct peer *peer;
+    if (peers_find(&call->control->peers, id, &peer) == NULL) {
+        return command_failed(call, "no deferred phase %llu is under way", (unsigned long long)id);
+    }
+    return peer_stop(peer, call->client, id, force, call->why, sizeof(call->why)) == 0
+               ? COMMAND_LATER
+               : COMMAND_FAILED;
 }
 
 static enum command_status command_stop(struct command_call *call)
@@ -360,15 +396,16 @@ static enum command_status command_stop(struct command_call *call)
     if (command_parse_id(call->words[call->count - 1], &id) != 0) {
         return command_failed(call, "stop: an id is a number");
     }
-    struct request *request = command_find_live(call->control, id);
+    struct request *request = proxy_phase(call->control->proxy, id);
     if (request == NULL) {
-        return command_failed(call, "no deferred phase %llu is under way", (unsigned long long)id);
+        return command_stop_elsewhere(call, id, force);
     }
-    if (force) {
-        return command_force(call, request);
+    int rc = force ? command_force(call->control, call->client, request, err, sizeof(err))
+                   : stop_ask(request, err, sizeof(err));
+    if (rc > 0) {
+        return COMMAND_LATER;
     }
-    return stop_ask(request, err, sizeof(err)) == 0 ? command_done(call, json_object())
-                                                    : command_failed(call, "%s", err);
+    return rc == 0 ? command_done(call, json_object()) : command_failed(call, "%s", err);
 }
 
 /* --- pools ------------------------------------------------------------------------------------ */

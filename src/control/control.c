@@ -74,6 +74,7 @@ static void control_close_client(struct control_client *client)
         control->asking = NULL;
     }
     fpm_reload_forget(control, client);
+    peers_forget(&control->peers, client);
     uv_close((uv_handle_t *)&client->pipe, control_on_client_closed);
 }
 
@@ -292,7 +293,8 @@ static void control_pump(struct control *control)
 static void control_on_poll(uv_timer_t *timer)
 {
     struct control *control = timer->data;
-    if (!fpm_reload_poll(control)) {
+    int waiting = fpm_reload_poll(control);
+    if (!peers_poll(&control->peers) && !waiting) {
         uv_timer_stop(timer);
     }
 }
@@ -328,6 +330,9 @@ void control_master_answered(struct control *control, const char *why)
     control->forcing = 0;
     if (forcing != 0) {
         command_forced(control, forcing, why == NULL);
+        if (control->on_forced != NULL) {
+            control->on_forced(control->on_forced_arg, forcing, why);
+        }
     } else if (control->asked && client == NULL) {
         fpm_reload_signalled(control, why);
     }
@@ -416,6 +421,7 @@ int control_open(struct control *control, struct proxy *proxy, const struct cont
     control->loop = proxy->loop;
     control->proxy = proxy;
     control->events = *events;
+    peers_open(&control->peers, control);
     for (size_t i = 0; i < sizeof(timers) / sizeof(timers[0]); i++) {
         uv_timer_init(control->loop, timers[i]);
         timers[i]->data = control;
@@ -480,6 +486,7 @@ void control_drain(struct control *control)
     struct control_client *next = NULL;
     control->draining = 1;
     control_close_sockets(control);
+    peers_leave(&control->peers);
     fpm_reload_cancel(control, "deferd is ending, or reloading");
     DL_FOREACH_SAFE(control->clients, client, next)
     {
@@ -502,6 +509,7 @@ void control_close(struct control *control)
     while (control->clients != NULL) {
         control_close_client(control->clients);
     }
+    peers_close(&control->peers);
     uv_close((uv_handle_t *)&control->turn, NULL);
     uv_close((uv_handle_t *)&control->poll, NULL);
     uv_close((uv_handle_t *)&control->reap, NULL);

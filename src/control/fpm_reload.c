@@ -200,7 +200,7 @@ static void fpm_reload_drained(struct control *control)
 {
     struct fpm_reload *op = control->fpm;
     for (unsigned i = 0; i < op->count; i++) {
-        if (!command_pool_is_idle(op->pools[i])) {
+        if (!command_pool_is_idle(control, op->pools[i])) {
             return;
         }
     }

@@ -5,6 +5,7 @@
 #include "deferd/request.h"
 #include "deferd/window.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <utlist.h>
@@ -183,6 +184,8 @@ static void snapshot_own(struct snapshot *s, json_t *top)
     snapshot_set(s, top, "version", json_string(DEFERD_VERSION));
     snapshot_number(s, top, "connections", pool->stats.connections);
     snapshot_number(s, top, "deferred processes", pool->stats.phases);
+    snapshot_number(s, top, "draining deferred processes",
+                    peers_count_phases(s->status->peers, pool->options->name));
     snapshot_number(s, top, "held processes", stats_held(pool));
     snapshot_number(s, top, "max deferred processes", pool->stats.marked_peak);
     snapshot_number(s, top, "deferred processes limit", pool->places);
@@ -216,13 +219,13 @@ static const char *snapshot_state(const struct request *request)
 }
 
 /* What is known of one task. */
-static json_t *snapshot_task(struct snapshot *s, const struct task *task)
+static json_t *snapshot_task(struct snapshot *s, const struct phase_task *task)
 {
     json_t *object = json_object();
     snapshot_set(s, object, "name", snapshot_string(task->name));
     snapshot_set(s, object, "state", json_string(phase_task_state(task->state)));
     if (task->ratio >= 0) {
-        snapshot_set(s, object, "ratio", snapshot_real((double)task->ratio));
+        snapshot_set(s, object, "ratio", snapshot_real(task->ratio));
     }
     if (task->text != NULL) {
         snapshot_set(s, object, "text", snapshot_string(task->text));
@@ -234,54 +237,93 @@ static json_t *snapshot_task(struct snapshot *s, const struct task *task)
 }
 
 /* Which of many tasks to show: those around the first that has not ended. */
-static size_t snapshot_first_task(const struct deferral *deferral)
+static size_t snapshot_first_task(const struct phase *phase)
 {
     size_t at = 0;
-    while (at < deferral->named && deferral->tasks[at]->state > TASK_RUNNING) {
+    while (at < phase->task_count && phase->tasks[at].state > TASK_RUNNING) {
         at++;
     }
     size_t before = SNAPSHOT_TASKS / 2;
-    size_t last = deferral->named > SNAPSHOT_TASKS ? deferral->named - SNAPSHOT_TASKS : 0;
+    size_t last = phase->task_count > SNAPSHOT_TASKS ? phase->task_count - SNAPSHOT_TASKS : 0;
     size_t first = at > before ? at - before : 0;
     return first < last ? first : last;
 }
 
-static void snapshot_phase(struct snapshot *s, json_t *row, const struct deferral *deferral)
+static void snapshot_tasks(struct snapshot *s, json_t *row, const struct phase *phase)
 {
     json_t *tasks = json_array();
-    size_t first = snapshot_first_task(deferral);
-    for (size_t i = first; i < deferral->named && i < first + SNAPSHOT_TASKS; i++) {
-        snapshot_add(s, tasks, snapshot_task(s, deferral->tasks[i]));
+    size_t first = snapshot_first_task(phase);
+    for (size_t i = first; i < phase->task_count && i < first + SNAPSHOT_TASKS; i++) {
+        snapshot_add(s, tasks, snapshot_task(s, &phase->tasks[i]));
     }
-    snapshot_number(s, row, "tasks total", deferral->total);
-    snapshot_number(s, row, "tasks ended", deferral->done + deferral->failed + deferral->skipped);
-    snapshot_number(s, row, "tasks failed", deferral->failed);
+    snapshot_number(s, row, "tasks total", phase->total);
+    snapshot_number(s, row, "tasks ended", phase_ended_tasks(phase));
+    snapshot_number(s, row, "tasks failed", phase->failed);
     snapshot_number(s, row, "first task", first);
     snapshot_set(s, row, "tasks", tasks);
 }
 
-static uint64_t snapshot_us(const struct snapshot *s, uint64_t from)
+/* The name of the upstream at this address, if it has one. */
+static const char *snapshot_upstream_at(const struct pool *pool, const char *address)
 {
-    return from != 0 && s->now > from ? (s->now - from) / 1000 : 0;
+    for (unsigned i = 0; i < pool->options->upstream_count; i++) {
+        const struct upstream_options *options = &pool->options->upstreams[i];
+        if (strcmp(options->address.text, address) == 0) {
+            return upstream_name(options);
+        }
+    }
+    return address;
 }
 
-static json_t *snapshot_process(struct snapshot *s, const struct request *request)
+static json_t *snapshot_process(struct snapshot *s, const struct phase *phase, const char *state,
+                                int draining)
 {
-    const struct head *head = &request->head;
     json_t *row = json_object();
-    snapshot_number(s, row, "id", request->id);
-    snapshot_number(s, row, "pid", (uint64_t)request->deferral.pid);
-    snapshot_set(s, row, "state", json_string(snapshot_state(request)));
-    snapshot_number(s, row, "request duration", snapshot_us(s, request->submitted));
-    snapshot_set(s, row, "request method", snapshot_bytes(head->method.data, head->method.len));
-    snapshot_set(s, row, "request uri", snapshot_bytes(head->uri.data, head->uri.len));
-    snapshot_number(s, row, "content length",
-                    head->content_length > 0 ? (uint64_t)head->content_length : 0);
-    snapshot_set(s, row, "class", json_string(request->class->options->name));
-    snapshot_set(s, row, "upstream", snapshot_string(upstream_name(request->upstream->options)));
-    snapshot_number(s, row, "deferred duration", snapshot_us(s, request->deferred));
-    snapshot_phase(s, row, &request->deferral);
+    double us = (phase->response_ms + phase->age_ms) * 1e3;
+    snapshot_number(s, row, "id", phase->id);
+    snapshot_number(s, row, "pid", (uint64_t)phase->pid);
+    snapshot_set(s, row, "state", json_string(state));
+    snapshot_number(s, row, "request duration", (uint64_t)us);
+    snapshot_set(s, row, "request method", snapshot_bytes(phase->method, phase->method_len));
+    snapshot_set(s, row, "request uri", snapshot_bytes(phase->uri, phase->uri_len));
+    snapshot_number(s, row, "content length", (uint64_t)phase->content_length);
+    snapshot_set(s, row, "class", json_string(phase->class));
+    snapshot_set(s, row, "upstream",
+                 snapshot_string(snapshot_upstream_at(s->pool, phase->upstream)));
+    snapshot_number(s, row, "deferred duration", (uint64_t)(phase->age_ms * 1e3));
+    snapshot_number(s, row, "draining", draining ? (uint64_t)phase->process : 0);
+    snapshot_tasks(s, row, phase);
     return row;
+}
+
+static void snapshot_request(struct snapshot *s, json_t *array, const struct request *request)
+{
+    struct phase *phase = phase_copy(request, 1, OUTCOME_COUNT);
+    if (phase == NULL) {
+        s->failed = 1;
+        return;
+    }
+    snapshot_add(s, array, snapshot_process(s, phase, snapshot_state(request), 0));
+    free(phase);
+}
+
+/* Of workers that drain. */
+static void snapshot_peers(struct snapshot *s, json_t *array)
+{
+    const struct peer *peer = NULL;
+    DL_FOREACH(s->status->peers->list, peer)
+    {
+        struct peer_phase *of = NULL;
+        DL_FOREACH(peer->phases, of)
+        {
+            const struct phase *phase = peer_phase_now(of);
+            if (json_array_size(array) < SNAPSHOT_PROCESSES &&
+                strcmp(phase->pool, s->pool->options->name) == 0) {
+                snapshot_add(s, array,
+                             snapshot_process(s, phase, phase->held ? "Held" : "Deferred", 1));
+            }
+        }
+    }
 }
 
 /* Deferred phases first, for they are what one looks for. */
@@ -289,23 +331,22 @@ static void snapshot_processes(struct snapshot *s, json_t *top)
 {
     json_t *array = json_array();
     const struct request *request = NULL;
-    unsigned listed = 0;
     DL_FOREACH2(s->pool->phases, request, phase_next)
     {
-        if (listed < SNAPSHOT_PROCESSES) {
-            snapshot_add(s, array, snapshot_process(s, request));
-            listed++;
+        if (json_array_size(array) < SNAPSHOT_PROCESSES) {
+            snapshot_request(s, array, request);
         }
     }
     DL_FOREACH(s->pool->requests, request)
     {
-        if (listed < SNAPSHOT_PROCESSES && request->upstream != NULL && !request->in_phase) {
-            snapshot_add(s, array, snapshot_process(s, request));
-            listed++;
+        if (json_array_size(array) < SNAPSHOT_PROCESSES && request->upstream != NULL &&
+            !request->in_phase) {
+            snapshot_request(s, array, request);
         }
     }
+    snapshot_number(s, top, "processes omitted", s->pool->busy - json_array_size(array));
+    snapshot_peers(s, array);
     snapshot_set(s, top, "processes", array);
-    snapshot_number(s, top, "processes omitted", s->pool->busy - listed);
 }
 
 /* --- what was --------------------------------------------------------------------------------- */

@@ -35,11 +35,11 @@ static const char *const status_types[] = {
 
 static const char status_prometheus_type[] = "text/plain; version=0.0.4; charset=utf-8";
 
-int status_open(struct status *status, struct proxy *proxy)
+int status_open(struct status *status, struct proxy *proxy, const struct peers *peers)
 {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
-    *status = (struct status){.proxy = proxy};
+    *status = (struct status){.proxy = proxy, .peers = peers};
     status->started = (double)now.tv_sec + (double)now.tv_nsec / 1e9;
     status->credit = STATUS_CREDIT_NS;
     status->credited = uv_hrtime();

@@ -96,6 +96,20 @@ static void view_outcomes(const struct view *view, const json_t *outcomes)
     view_line(view, "ended", text[0] != '\0' ? text : "none");
 }
 
+static void view_draining(const struct view *view, const json_t *workers)
+{
+    size_t i;
+    const json_t *worker;
+    json_array_foreach(workers, i, worker)
+    {
+        char text[128];
+        snprintf(text, sizeof(text), "worker process %lld: %lld busy, %lld of them deferred",
+                 view_integer(worker, "pid"), view_integer(worker, "busy"),
+                 view_integer(worker, "deferred"));
+        view_line(view, "draining", text);
+    }
+}
+
 void view_status(const struct view *view, const json_t *status)
 {
     char uptime[32];
@@ -108,6 +122,7 @@ void view_status(const struct view *view, const json_t *status)
              view_integer(status, "busy"), view_integer(status, "workers"),
              view_integer(status, "deferred"), view_integer(status, "waiting"));
     view_line(view, "workers", text);
+    view_draining(view, json_object_get(status, "draining"));
     snprintf(text, sizeof(text), "%lld of at most %lld", view_integer(status, "clients"),
              view_integer(status, "max_clients"));
     view_line(view, "connections", text);
@@ -317,6 +332,8 @@ void view_show(const struct view *view, const json_t *phase)
         snprintf(text, sizeof(text), "at %s", view_string(phase, "upstream"));
     }
     view_line(view, "worker", text);
+    snprintf(text, sizeof(text), "worker process %lld", view_integer(phase, "process"));
+    view_line(view, "deferd", text);
     snprintf(text, sizeof(text), "%s, %s %s", started, age,
              json_is_null(json_object_get(phase, "outcome")) ? "ago" : "long");
     view_line(view, "started", text);

@@ -213,7 +213,8 @@ struct child *child_spawn(uv_loop_t *loop, const char *binary, const struct conf
         close(pair[0]);
         goto failed;
     }
-    const int own[CHILD_OWN] = {pair[1], config_fd, sockets->handoff[0], sockets->handoff[1]};
+    const int own[CHILD_OWN] = {pair[1], config_fd, sockets->handoff[0], sockets->handoff[1],
+                                sockets->numbers};
     child->pid = child_fork(binary, own, listeners, count);
     if (child->pid < 0) {
         channel_close(child->channel);

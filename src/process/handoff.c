@@ -69,6 +69,16 @@ static int handoff_receive(int from, char *name, size_t size)
     return fd;
 }
 
+/* Returns 0 if the descriptor is somebody else's now. */
+static int handoff_take(const struct handoff *handoff, const char *name, int fd)
+{
+    if (strcmp(name, HANDOFF_PHASES) == 0) {
+        return peers_adopt(handoff->peers, fd);
+    }
+    struct pool *pool = proxy_pool(handoff->proxy, name);
+    return pool != NULL ? client_adopt(pool, fd) : UV_ENOENT;
+}
+
 static void handoff_on_message(uv_poll_t *poll, int status, int events)
 {
     const struct handoff *handoff = poll->data;
@@ -80,16 +90,17 @@ static void handoff_on_message(uv_poll_t *poll, int status, int events)
         if (fd < 0) {
             return;
         }
-        struct pool *pool = proxy_pool(handoff->proxy, name);
-        if (pool == NULL || client_adopt(pool, fd) != 0) {
+        if (handoff_take(handoff, name, fd) != 0) {
             close(fd);
         }
     }
 }
 
-int handoff_open(struct handoff *handoff, struct proxy *proxy, int read_fd, int write_fd)
+int handoff_open(struct handoff *handoff, struct proxy *proxy, struct peers *peers, int read_fd,
+                 int write_fd)
 {
     handoff->proxy = proxy;
+    handoff->peers = peers;
     handoff->read_fd = read_fd;
     handoff->write_fd = write_fd;
     handoff->poll.data = handoff;

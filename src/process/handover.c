@@ -32,6 +32,7 @@ static void handover_set_all(const struct handover *handover, int cloexec)
     handover_set_cloexec(handover->pid_fd, cloexec);
     handover_set_cloexec(handover->sockets->handoff[0], cloexec);
     handover_set_cloexec(handover->sockets->handoff[1], cloexec);
+    handover_set_cloexec(handover->sockets->numbers, cloexec);
     handover_set_cloexec(handover_config, cloexec);
 }
 
@@ -67,8 +68,9 @@ int handover_write(const struct handover *handover, const struct config *config)
                  (unsigned long long)handover->children[i].left);
         rc |= buf_append(&state, text, strlen(text));
     }
-    snprintf(text, sizeof(text), "handoff %d %d\npid %d %s\n", handover->sockets->handoff[0],
-             handover->sockets->handoff[1], handover->pid_fd, handover->pid_path);
+    snprintf(text, sizeof(text), "handoff %d %d\nnumbers %d\npid %d %s\n",
+             handover->sockets->handoff[0], handover->sockets->handoff[1],
+             handover->sockets->numbers, handover->pid_fd, handover->pid_path);
     rc |= buf_append(&state, text, strlen(text) + 1);
     handover_config = child_config_fd(config);
     snprintf(text, sizeof(text), "%d", handover_config);
@@ -127,6 +129,8 @@ static void handover_read_line(struct handover *handover, const char *line)
     } else if (sscanf(line, "handoff %d %d", &a, &b) == 2) {
         sockets->handoff[0] = a;
         sockets->handoff[1] = b;
+    } else if (sscanf(line, "numbers %d", &a) == 1) {
+        sockets->numbers = a;
     } else if (sscanf(line, "pid %d %n", &a, &at) == 1 && at > 0) {
         handover->pid_fd = a;
         snprintf(handover->pid_path, sizeof(handover->pid_path), "%s", line + at);

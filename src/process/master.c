@@ -17,6 +17,7 @@
 #include "deferd/handover.h"
 #include "deferd/log.h"
 #include "deferd/loop.h"
+#include "deferd/numbers.h"
 #include "deferd/privileges.h"
 #include "deferd/pulse.h"
 #include "deferd/sockets.h"
@@ -152,19 +153,17 @@ static void master_reload_failed(struct master *master, const char *why)
 
 /* Connections that the current worker keeps are php-fpm workers it keeps; under load those are all
  * of them, for good, and a worker that drains would never get one for its last requests. So it
- * keeps none as long as there are others. */
+ * keeps none as long as there are others; how many, tells it whether it has heard of all. */
 static void master_say_share(const struct master *master)
 {
     const struct child *child = NULL;
-    const char *line = "alone";
+    unsigned draining = 0;
     DL_FOREACH(master->children, child)
     {
-        if (child != master->current && child != master->candidate) {
-            line = "share";
-        }
+        draining += child != master->current && child != master->candidate;
     }
     if (master->current != NULL) {
-        child_tell(master->current, "%s", line);
+        child_tell(master->current, "share %u", draining);
     }
 }
 
@@ -185,13 +184,16 @@ static void master_take_over(struct master *master)
     master_settle(master);
     log_line(LOG_NOTICE, "worker %d works now", (int)master->current->pid);
     master->ready = 1;
+    master_say_share(master);
+    if (old != NULL) {
+        child_tell(old, "tell"); /* before the answer: who has that finds its phases */
+    }
     master_reply(master, NULL); /* before it is told to drain: it has the answer to hand on */
     if (old != NULL) {
         uint64_t limit = master->config.global.shutdown_timeout;
         child_tell(old, "retire %llu", (unsigned long long)limit);
         pulse_expect_end(old, limit);
     }
-    master_say_share(master);
     daemon_ready(NULL);
     sd_notify(0, "READY=1\nSTATUS=Ready");
     if (upgrading) {
@@ -585,7 +587,11 @@ static int master_prepare(struct master *master, char *err, size_t err_size)
     } else {
         sockets_take_systemd(&master->sockets);
     }
-    if (master->sockets.handoff[0] == 0 && handoff_make(master->sockets.handoff) != 0) {
+    if (master->sockets.numbers == 0) {
+        master->sockets.numbers = numbers_make();
+    }
+    if ((master->sockets.handoff[0] == 0 && handoff_make(master->sockets.handoff) != 0) ||
+        master->sockets.numbers < 0) {
         snprintf(err, err_size, "cannot start: %s", strerror(errno));
         return -1;
     }

@@ -15,12 +15,14 @@
 #include "deferd/log.h"
 #include "deferd/logs.h"
 #include "deferd/loop.h"
+#include "deferd/numbers.h"
 #include "deferd/privileges.h"
 #include "deferd/proxy.h"
 #include "deferd/server.h"
 #include "deferd/sockets.h"
 #include "deferd/status.h"
 #include "deferd/stop.h"
+#include "deferd/teller.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -50,6 +52,7 @@ struct worker {
     struct http *http;       /* metrics.listen; NULL without it */
     struct logs logs;        /* of requests */
     struct handoff handoff;  /* under a master */
+    struct teller teller;    /* while it drains, there */
     struct channel *channel; /* to the master; NULL without one */
     int signalled;           /* a signal has begun the drain, or came during it */
 };
@@ -70,7 +73,23 @@ static void worker_on_cut(uv_timer_t *timer)
     log_line(LOG_WARNING, "the drain took too long; %u worker slots are busy, and are cut",
              proxy_busy(&worker->proxy));
     proxy_log_cut(&worker->proxy);
+    teller_close(&worker->teller);
     worker_exit(worker, EXIT_SUCCESS);
+}
+
+static int worker_on_tell(void *arg, int fd)
+{
+    const struct worker *worker = arg;
+    return handoff_send(&worker->handoff, HANDOFF_PHASES, fd);
+}
+
+/* Another worker works, or will: who asks that one sees this one's phases too. */
+static void worker_tell(struct worker *worker)
+{
+    const struct teller_events events = {worker_on_tell, worker};
+    handoff_stop(&worker->handoff);      /* or this one would take its own stream */
+    peers_leave(&worker->control.peers); /* they tell the other one themselves */
+    teller_start(&worker->teller, &worker->control, &events);
 }
 
 /* limit: milliseconds, 0 for none. */
@@ -115,6 +134,7 @@ static void worker_on_signal(uv_signal_t *handle, int number)
     worker->signalled = 1;
     if (worker->channel != NULL && !worker->proxy.draining) {
         channel_send(worker->channel, "leaving"); /* so that another one takes this one's place */
+        worker_tell(worker);
     }
     snprintf(why, sizeof(why), "signal %d", number);
     worker_drain(worker, why,
@@ -141,19 +161,22 @@ static void worker_set_paused(struct worker *worker, const char *name, int pause
 static void worker_on_line(void *arg, char *line)
 {
     struct worker *worker = arg;
-    if (strncmp(line, "retire ", 7) == 0) {
+    if (strcmp(line, "tell") == 0) {
+        worker_tell(worker);
+    } else if (strncmp(line, "retire ", 7) == 0) {
         worker->proxy.events.hand_over = worker_on_hand_over;
         worker_drain(worker, "another worker has taken over", strtoull(line + 7, NULL, 10));
     } else if (strncmp(line, "drain ", 6) == 0) {
         worker->proxy.events.hand_over = NULL; /* nobody is left to have them, */
+        teller_last(&worker->teller);
         worker_drain(worker, "the master says", strtoull(line + 6, NULL, 10));
         proxy_resume(&worker->proxy); /* or to resume a pool */
     } else if (strncmp(line, "pause ", 6) == 0 || strncmp(line, "resume ", 7) == 0) {
         worker_set_paused(worker, strchr(line, ' ') + 1, line[0] == 'p');
     } else if (strcmp(line, "reopen") == 0) {
         logs_reopen(&worker->logs);
-    } else if (strcmp(line, "share") == 0 || strcmp(line, "alone") == 0) {
-        worker->proxy.sharing = line[0] == 's';
+    } else if (strncmp(line, "share ", 6) == 0) {
+        worker->proxy.sharing = (int)strtol(line + 6, NULL, 10);
     } else if (strcmp(line, "ping") == 0) {
         channel_send(worker->channel, "pong");
     } else if (strcmp(line, "done") == 0) {
@@ -183,6 +206,7 @@ static void worker_on_request_ended(void *arg, const struct request *request, en
     struct worker *worker = arg;
     logs_request_ended(&worker->logs, request, outcome);
     control_request_ended(&worker->control, request, outcome);
+    teller_request_ended(&worker->teller, request);
     status_request_ended(&worker->status, request, outcome);
 }
 
@@ -255,6 +279,7 @@ static void worker_on_master_gone(void *arg)
     struct worker *worker = arg;
     channel_close(worker->channel);
     worker->channel = NULL;
+    teller_last(&worker->teller);
     if (!worker->proxy.draining) {
         log_line(LOG_ALERT, "the master is gone");
         worker_drain(worker, "without a master", worker->options->config.global.shutdown_timeout);
@@ -350,6 +375,18 @@ static int worker_listener(const struct socket_spec *spec, unsigned i, int under
     return 0;
 }
 
+/* What the master has given it but for the sockets. */
+static int worker_open_master(struct worker *worker)
+{
+    int rc = worker_open_channel(worker);
+    if (rc == 0) {
+        worker->proxy.numbers = numbers_open(SOCKETS_NUMBERS);
+        rc = worker->proxy.numbers != NULL ? 0 : uv_translate_sys_error(errno);
+        close(SOCKETS_NUMBERS);
+    }
+    return rc;
+}
+
 static int worker_open_loop(struct worker *worker, int under_master)
 {
     int rc = uv_loop_init(&worker->loop);
@@ -357,7 +394,7 @@ static int worker_open_loop(struct worker *worker, int under_master)
         rc = worker_watch_signals(worker, under_master);
     }
     if (rc == 0 && under_master) {
-        rc = worker_open_channel(worker);
+        rc = worker_open_master(worker);
     }
     if (rc == 0) {
         worker->flush.data = worker;
@@ -431,7 +468,7 @@ static int worker_start(struct worker *worker, int under_master, struct listener
         rc = proxy_open(&worker->proxy, &worker->loop, config->pools, config->pool_count);
     }
     if (rc == 0) {
-        rc = status_open(&worker->status, &worker->proxy);
+        rc = status_open(&worker->status, &worker->proxy, &worker->control.peers);
     }
     if (rc != 0) {
         snprintf(err, err_size, "cannot start: %s", uv_strerror(rc));
@@ -453,8 +490,8 @@ static int worker_listen(struct worker *worker, const struct listener *listeners
         }
     }
     if (worker->channel != NULL) {
-        int rc = handoff_open(&worker->handoff, &worker->proxy, SOCKETS_HANDOFF_READ,
-                              SOCKETS_HANDOFF_WRITE);
+        int rc = handoff_open(&worker->handoff, &worker->proxy, &worker->control.peers,
+                              SOCKETS_HANDOFF_READ, SOCKETS_HANDOFF_WRITE);
         if (rc != 0) {
             snprintf(err, err_size, "cannot start: %s", uv_strerror(rc));
             return -1;
@@ -502,12 +539,14 @@ static void worker_end(struct worker *worker)
     sigset_t set;
     sigfillset(&set);
     sigprocmask(SIG_BLOCK, &set, NULL);
+    teller_close(&worker->teller);
     control_close(&worker->control);
     logs_close(&worker->logs);
     if (worker->http != NULL) {
         http_close(worker->http);
     }
     loop_close(&worker->loop);
+    teller_free(&worker->teller);
     control_free(&worker->control);
     status_free(&worker->status);
     proxy_free(&worker->proxy);

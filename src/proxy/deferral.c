@@ -97,7 +97,7 @@ static void deferral_apply(struct deferral *deferral, const struct report *repor
                            const struct deferral_events *events)
 {
     struct task *task = deferral_task(deferral, report->task);
-    deferral->reported = 1;
+    deferral->reports++;
     deferral->ended = 0;
     switch (report->event) {
     case REPORT_BEGIN:
@@ -186,7 +186,7 @@ enum outcome deferral_outcome(const struct deferral *deferral, int end_request)
     if (deferral->ended) {
         return deferral->any_fail ? OUTCOME_FAILED : OUTCOME_COMPLETED;
     }
-    return end_request && !deferral->reported ? OUTCOME_UNREPORTED : OUTCOME_LOST;
+    return end_request && deferral->reports == 0 ? OUTCOME_UNREPORTED : OUTCOME_LOST;
 }
 
 /* The names of the tasks in a state up to `last`. */

@@ -44,6 +44,28 @@ struct pool *proxy_pool(const struct proxy *proxy, const char *name)
     return NULL;
 }
 
+struct request *proxy_phase(const struct proxy *proxy, uint64_t id)
+{
+    for (unsigned i = 0; i < proxy->pool_count; i++) {
+        struct request *request = NULL;
+        DL_FOREACH2(proxy->pools[i].phases, request, phase_next)
+        {
+            if (request->id == id) {
+                return request;
+            }
+        }
+    }
+    return NULL;
+}
+
+uint64_t proxy_number(struct proxy *proxy)
+{
+    proxy->request_count++;
+    return proxy->numbers != NULL
+               ? atomic_fetch_add_explicit(proxy->numbers, 1, memory_order_relaxed) + 1
+               : proxy->request_count;
+}
+
 unsigned proxy_workers(const struct proxy *proxy)
 {
     unsigned workers = 0;

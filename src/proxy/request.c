@@ -80,7 +80,7 @@ struct request *request_open(struct pool *pool, struct client *client, uint16_t 
         return NULL;
     }
     request->state = REQUEST_READING;
-    request->id = ++pool->proxy->last_request_id;
+    request->id = proxy_number(pool->proxy);
     request->fcgi_id = fcgi_id;
     request->pool = pool;
     request->client = client;

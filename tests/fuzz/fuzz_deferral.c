@@ -106,7 +106,7 @@ static void check_counts(const struct deferral *deferral, const struct calls *ca
     fuzz_assert(open <= deferral->total - ended);
     check_names(deferral, open, ended);
     fuzz_assert(deferral->stray == calls->strays);
-    fuzz_assert(!deferral->ended || deferral->reported);
+    fuzz_assert(!deferral->ended || deferral->reports > 0);
     fuzz_assert((deferral_outcome(deferral, 1) == OUTCOME_FAILED) ==
                 (deferral->ended && calls->failures > 0));
 }
@@ -115,7 +115,7 @@ static int counted_alike(const struct deferral *a, const struct deferral *b)
 {
     return a->total == b->total && a->named == b->named && a->done == b->done &&
            a->failed == b->failed && a->skipped == b->skipped && a->stray == b->stray &&
-           a->pid == b->pid && a->reported == b->reported && a->ended == b->ended;
+           a->pid == b->pid && a->reports == b->reports && a->ended == b->ended;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

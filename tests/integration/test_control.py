@@ -301,7 +301,7 @@ def test_stop_files_of_a_killed_worker_go_with_the_next(start_master, start_peer
     master.reload()
     killed = master.worker_pid
     begin(master)
-    call(master, "stop 1")
+    call(master, "stop 2")
     secret = workspace.write("secret", "still here\n")
     os.symlink(secret, os.path.join(stop_dir, f"{killed}-7-{key}"))
     os.mkdir(os.path.join(stop_dir, f"{killed}-8-{key}"))
@@ -327,7 +327,7 @@ def test_stop_without_a_directory_says_so(start_master, peer, begin, stop_dir):
     master.reload()
     os.rmdir(stop_dir)
     begin(master)
-    assert "No such file or directory" in fails(master, "stop 1")
+    assert "No such file or directory" in fails(master, "stop 2")
     assert call(master, "list")[0]["state"] == "running"
 
 

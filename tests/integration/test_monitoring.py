@@ -165,6 +165,27 @@ def test_page_is_live_without_complaints_and_asks_only_its_own_host(site, start_
     assert len(browser.urls) > 3
 
 
+def test_page_shows_the_phases_of_workers_that_drain_beside_its_own(
+        start_master, start_nginx, peer, start_browser, connect):
+    """They hold none of the workers in the picture, which are those of the worker that works."""
+    master = start_master(peer, max_workers=4, pool={"status_path": "/status"})
+    nginx = start_nginx(master)
+    draining = defer(master, connect, peer, "/draining", ["old"])
+    master.reload()
+    defer(master, connect, peer, "/own", ["new"])
+    browser = start_browser()
+    browser.open(nginx.url + "/status?html")
+    wait_until(lambda: len(rows(browser, "#phases")) == 2, 10)
+    assert ["/draining" in row for row in rows(browser, "#phases")] == [True, False]
+    assert browser.text("#phases-note") == (
+        "1 under way, at most 4; 1 more in workers that drain")
+    assert (cells(browser, "free"), cells(browser, "deferred")) == (3, 1)
+    draining.finish_tasks()
+    wait_until(lambda: len(rows(browser, "#phases")) == 1, 10)
+    assert browser.text("#phases-note") == "1 under way, at most 4"
+    assert browser.complaints == []
+
+
 def test_hostile_texts_are_text(site, start_browser, connect, peer):
     deferd, nginx = site
     attack = "<img src=x onerror=\"window.evil=1\"><script>window.evil=1</script>"
