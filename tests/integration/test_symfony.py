@@ -143,9 +143,10 @@ def fixture_polyfilled(place):
     place.make_directory("ini")
     place.write("ini/deferd.ini", f"auto_prepend_file = {polyfill}\n"
                                   "disable_functions = fastcgi_finish_request\n")
+    fpm = Fpm(place, workers=4, name="polyfilled")
     with mock.patch.dict(os.environ, PHP_INI_SCAN_DIR=":" + place.path("ini")):
-        with Fpm(place, workers=4, name="polyfilled") as fpm:
-            yield fpm
+        place.enter(fpm)
+    return fpm
 
 
 class Site:
