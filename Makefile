@@ -98,7 +98,7 @@ php: deps php/vendor/autoload.php ## check the PHP package: PHPUnit with coverag
 	cd php && vendor/bin/phpstan analyse --no-progress --memory-limit=1G
 	cd php && vendor/bin/phpcs -q
 
-# Composer asks for no lock file to be there, and for no question to be answered.
+# What the package's checks need. No versions are locked: it is to work with what an application has.
 php/vendor/autoload.php: php/composer.json
 	cd php && COMPOSER_ALLOW_SUPERUSER=1 composer update --no-interaction --no-progress
 	touch $@
@@ -184,7 +184,8 @@ tidy: ## static analysis: clang-format, clang-tidy, cppcheck
 # --- the system -----------------------------------------------------------------------------------
 
 # What a package is built from.
-DEB_SOURCE := ARCHITECTURE.md LICENSE Makefile README.md debian docs etc include nginx src
+DEB_SOURCE := ARCHITECTURE.md LICENSE Makefile README.md debian docs etc include nginx src \
+              php/autoload.php php/composer.json php/polyfill.php php/src
 
 # What a Debian machine needs to build deferd and to run its demo and tests.
 PACKAGES := gcc libc6-dev make pkg-config libuv1-dev libjansson-dev libinih-dev libsystemd-dev uthash-dev \
@@ -204,6 +205,9 @@ TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
 SHARE        = $(DESTDIR)$(PREFIX)/share
 DOC          = $(SHARE)/doc/deferd
 
+# The PHP package, as php.ini's auto_prepend_file and Composer's repositories of type path name it.
+PACKAGE = php/autoload.php php/composer.json php/polyfill.php $(wildcard php/src/*.php php/src/*/*.php php/src/*/*/*.php)
+
 # Programs, manual pages and completions are what is there: NAME.bash, _NAME, NAME.fish.
 SECTION = $(patsubst .%,%,$(suffix $(1)))
 
@@ -220,9 +224,10 @@ install: all ## install under PREFIX (/usr/local), below DESTDIR; an existing co
 	install -D -m 644 etc/deferd.logrotate $(DESTDIR)$(SYSCONFDIR)/logrotate.d/deferd
 	install -D -m 644 etc/deferd.tmpfiles $(DESTDIR)$(TMPFILESDIR)/deferd.conf
 	install -d $(DESTDIR)$(UNITDIR)
-	sed 's|=/usr/sbin/deferd|=$(PREFIX)/sbin/deferd|' etc/deferd.service >$(DESTDIR)$(UNITDIR)/deferd.service
+	sed -E 's,/usr/(s?bin/defer),$(PREFIX)/\1,' etc/deferd.service >$(DESTDIR)$(UNITDIR)/deferd.service
 	chmod 644 $(DESTDIR)$(UNITDIR)/deferd.service
 	install -D -m 644 -t $(DOC) README.md LICENSE docs/*.md docs/status.png
+	$(foreach file,$(PACKAGE),install -D -m 644 $(file) $(SHARE)/deferd/$(file) &&) :
 	install -D -m 644 -t $(DOC)/monitoring docs/monitoring/*
 	install -D -m 644 -t $(DOC)/examples etc/deferd.conf etc/deferd.socket
 	install -D -m 644 -t $(DOC)/examples/nginx nginx/*.conf
@@ -232,7 +237,7 @@ deb: PACKAGES += debhelper dpkg-dev fakeroot
 deb: deps ## build a Debian package: build/deb/deferd_VERSION_ARCH.deb
 	rm -rf $(BUILD)/deb
 	mkdir -p $(BUILD)/deb/deferd
-	cp -R $(DEB_SOURCE) $(BUILD)/deb/deferd
+	cp -R --parents $(DEB_SOURCE) $(BUILD)/deb/deferd
 	sed -i '1s/(.*)/($(VERSION))/' $(BUILD)/deb/deferd/debian/changelog
 	cd $(BUILD)/deb/deferd && env -u MAKEFLAGS -u MFLAGS -u BUILD -u VERSION dpkg-buildpackage -b -us -uc -rfakeroot
 	rm -rf $(BUILD)/deb/deferd

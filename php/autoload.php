@@ -6,6 +6,7 @@
 
 declare(strict_types=1);
 
+// In front of others, as Composer's: theirs need not know what to do about a class that is ours.
 spl_autoload_register(static function (string $class): void {
     if (!str_starts_with($class, 'Deferd\\')) {
         return;
@@ -14,4 +15,4 @@ spl_autoload_register(static function (string $class): void {
     if (is_file($file)) {
         require $file;
     }
-});
+}, true, true);

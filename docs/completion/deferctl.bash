@@ -34,6 +34,7 @@ _deferctl() {
         "") choices="$commands -s --socket -c --config -j --json -h --help -v --version" ;;
         list) choices="--all --running --stopped --completed --failed --lost --json" ;;
         stop) choices="--force $(_deferctl_column 1 "${socket[@]}" list)" ;;
+        top) choices="-n -d --json" ;;
         show) choices=$(_deferctl_column 1 "${socket[@]}" list --all) ;;
         pause | resume | drain | fpm-reload)
             choices=$(_deferctl_column 1 "${socket[@]}" pools | grep -vxE 'upstream|class')

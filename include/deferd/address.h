@@ -18,9 +18,14 @@ struct address {
     socklen_t len;
 };
 
-/* Parses a path, unix:PATH, HOST:PORT or [V6]:PORT; a host name is looked up at once. Returns 0, or
- * -1 with a sentence in err. */
+/* Parses a path, unix:PATH, HOST:PORT or [V6]:PORT; a host name is looked up at once, unless it is
+ * written as address_print_resolved does. Returns 0, or -1 with a sentence in err. */
 int address_parse(struct address *address, const char *text, char *err, size_t err_size);
+
+/* Writes it for another process of deferd's, which then need not look its name up:
+ * HOST:PORT=IP:PORT.
+ */
+void address_print_resolved(const struct address *address, char *out, size_t size);
 
 /* The address that a socket is bound to. Returns 0, or -1 if the descriptor is no such socket. */
 int address_of_socket(struct address *address, int fd);

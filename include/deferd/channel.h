@@ -2,8 +2,9 @@
  * The line protocol between master and worker, over a socket pair.
  *
  *     worker to master    ready | failed TEXT | leaving | reload | upgrade | quit | fpm POOL |
- *                         pong
- *     master to worker    retire MS | drain MS | done | failed TEXT | reopen | ping
+ *                         end POOL PID STARTED | pause POOL | resume POOL | pong
+ *     master to worker    retire MS | drain MS | share | alone | done | failed TEXT | reopen |
+ *                         pause POOL | resume POOL | ping
  */
 #ifndef DEFERD_CHANNEL_H
 #define DEFERD_CHANNEL_H
@@ -21,7 +22,8 @@ struct channel_events {
 /* Takes the descriptor over. Returns NULL without memory; then the descriptor is the caller's. */
 struct channel *channel_open(uv_loop_t *loop, int fd, const struct channel_events *events);
 
-/* Sends one line, its LF added. What cannot be sent is dropped: then the peer's end is near. */
+/* Sends one line, its LF added. What the peer does not read yet waits, in order. A peer that has
+ * not read 64 KiB of lines hangs: what comes then is dropped, and logged. */
 __attribute__((format(printf, 2, 3))) void channel_send(struct channel *channel, const char *format,
                                                         ...);
 

@@ -26,6 +26,10 @@ struct child {
     struct channel *channel; /* NULL once it is closed */
     uint64_t started;        /* uv_now() */
     char why[512];           /* why it failed, as far as somebody said so */
+    int asked;               /* pulse: whether it is alive, and it has not answered */
+    uint64_t silent;         /* milliseconds since then */
+    uint64_t left;           /* until it must be ready, or have ended; 0: it may take its time */
+    int hung;                /* it was killed for one of these */
 };
 
 /* The configuration as a file that has no name: whoever goes on with it must not depend on what
@@ -45,6 +49,12 @@ struct child *child_adopt(uv_loop_t *loop, pid_t pid, int fd, child_line_cb on_l
 /* Sends a line, unless it does not listen any more. */
 __attribute__((format(printf, 2, 3))) void child_tell(const struct child *child, const char *format,
                                                       ...);
+
+/* How it ended, by what waitpid says: a sentence. */
+void child_describe_end(const struct child *child, int status, char *out, size_t size);
+
+/* Kills all of a list. */
+void child_kill_all(const struct child *list);
 
 /* Forgets it; the process goes on. */
 void child_free(struct child *child);

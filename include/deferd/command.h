@@ -31,6 +31,9 @@ enum command_status {
 /* Runs a line, which it changes, with these rights. */
 enum command_status command_run(struct command_call *call, char *line, unsigned rights);
 
+/* The master has ended the worker of a request that was to be stopped by force, or has not. */
+void command_forced(const struct control *control, uint64_t id, int done);
+
 /* The pool of this name, or NULL. */
 struct pool *command_pool(const struct control *control, const char *name);
 

@@ -27,6 +27,7 @@ struct global_options {
     unsigned rlimit_files;      /* 0: as many as are allowed */
     uint64_t shutdown_timeout;  /* milliseconds, 0: as long as it takes; after QUIT and reload, */
     uint64_t terminate_timeout; /* and after TERM and INT */
+    uint64_t hang_timeout;      /* milliseconds a worker may give no sign of life, 0: any time */
     char pid[256];              /* a path, or empty */
     struct address metrics_listen; /* its len is 0 if there is none */
     int daemonize;
@@ -38,7 +39,7 @@ struct global_options {
     char readonly[108];
     mode_t readonly_mode;
     char readonly_group[64];
-    char stop_dir[89]; /* a path, or empty: deferred phases cannot be asked to stop */
+    char stop_dir[81]; /* a path, or empty: deferred phases cannot be asked to stop */
 };
 
 struct config {
@@ -46,6 +47,7 @@ struct config {
     struct pool_options *pools[CONFIG_POOLS_MAX]; /* owned */
     unsigned pool_count;
     int from_file;        /* config_load was called */
+    int handed_on;        /* what it reads comes from another process of deferd's */
     unsigned error_count; /* all, errors holds the first ones */
     struct buf errors;    /* what is wrong: lines, each with its LF */
 };
@@ -64,6 +66,12 @@ void config_set(struct config *config, const char *where, const char *section, c
 /* The pool of this name, or NULL. */
 const struct pool_options *config_find_pool(const struct config *config, const char *name);
 
+/* The pool of this name is paused, or not any more; nothing happens if there is none. */
+void config_set_paused(struct config *config, const char *name, int paused);
+
+/* Those of its pools are paused that are in this one. */
+void config_keep_paused(struct config *config, const struct config *from);
+
 /* A section begins: a pool is there even if no directive of it is. */
 void config_section(struct config *config, const char *where, const char *name);
 
@@ -75,8 +83,9 @@ __attribute__((format(printf, 2, 3))) void config_error(struct config *config, c
  * on other directives. Returns 0 if there are no errors at all, else -1. */
 int config_finish(struct config *config, const char *where);
 
-/* Writes the effective configuration as a file that config_load understands. */
-void config_print(const struct config *config, FILE *out);
+/* Writes the effective configuration as a file that config_load understands; hand_on: with all that
+ * another process of deferd's is to know of it, such as what hosts' names stand for. */
+void config_print(const struct config *config, int hand_on, FILE *out);
 
 void config_free(struct config *config);
 

@@ -28,9 +28,12 @@ enum control_rights {
 
 /* What control cannot do itself. */
 struct control_events {
-    /* Has the master do something: "reload", "upgrade", "quit" or "fpm POOL". Returns 0, then
+    /* Has the master do something: "reload", "upgrade", "quit", "fpm POOL", or what stop_force has
+     * written. Returns 0, then
      * control_master_answered follows, perhaps at once; or -1 with a sentence in err. */
     int (*ask)(void *arg, const char *what, char *err, size_t err_size);
+    /* Somebody has paused a pool, or lets it go on: whoever replaces this process is to know. */
+    void (*paused)(void *arg, const struct pool *pool);
     void *arg;
 };
 
@@ -51,7 +54,8 @@ struct control {
     struct control_client *clients;
     struct control_client *asking; /* who waits for the master's answer; NULL: nobody, or gone */
     int asked;                     /* the master was asked and has not answered */
-    struct fpm_reload *fpm;        /* owned; the fpm-reload that is under way, or NULL */
+    uint64_t forcing;       /* for the worker of this request to be ended; 0: for another thing */
+    struct fpm_reload *fpm; /* owned; the fpm-reload that is under way, or NULL */
     struct history history;
     double started;   /* Unix time */
     uint64_t free_at; /* uv_hrtime(); before that no command is run */

@@ -78,9 +78,12 @@ void deferral_end(struct deferral *deferral, const struct deferral_events *event
  * its connection. */
 enum outcome deferral_outcome(const struct deferral *deferral, int end_request);
 
-/* Writes the names of the tasks that are not done, failed or skipped, separated by ", ", into out,
- * terminated; ends in "..." if they do not fit; size is at least 5. Returns how many such tasks
- * there are. */
+/* Writes the names of all tasks, separated by ", ", into out, terminated; ends in "..." if they do
+ * not fit; size is at least 5. Returns how long that is. */
+size_t deferral_names(const struct deferral *deferral, char *out, size_t size);
+
+/* The same of the tasks that are not done, failed or skipped. Returns how many such tasks there
+ * are. */
 size_t deferral_unfinished(const struct deferral *deferral, char *out, size_t size);
 
 void deferral_free(struct deferral *deferral);

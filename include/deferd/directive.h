@@ -26,6 +26,8 @@ struct directive_type {
     /* The value as it would be written in a file; NULL: other directives' values say it all. */
     void (*print)(const struct directive *directive, const void *field, char *out, size_t size);
     const char *metavar; /* what help calls a value of it */
+    /* The value for another process of deferd's, if that has more to know; otherwise NULL. */
+    void (*hand_on)(const struct directive *directive, const void *field, char *out, size_t size);
 };
 
 struct directive {
@@ -48,7 +50,9 @@ const struct directive *directive_find(enum directive_scope scope, const char *n
 int directive_set(const struct directive *directive, void *base, const char *value, char *err,
                   size_t err_size);
 
-void directive_print(const struct directive *directive, const void *base, char *out, size_t size);
+/* As it stands in a file, or with hand_on for another process of deferd's. */
+void directive_print(const struct directive *directive, const void *base, int hand_on, char *out,
+                     size_t size);
 
 /* Sets all fields of a scope to their defaults; base is zeroed. */
 void directive_defaults(enum directive_scope scope, void *base);

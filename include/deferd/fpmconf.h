@@ -19,6 +19,7 @@ enum fpmconf_ini {
     FPMCONF_OUTPUT_HANDLER,
     FPMCONF_ZLIB,
     FPMCONF_AUTO_PREPEND,
+    FPMCONF_OPEN_BASEDIR,
     FPMCONF_DISABLED,      /* disable_functions in php.ini, for all pools */
     FPMCONF_DISABLED_POOL, /* those that the pool adds */
     FPMCONF_INIS,
@@ -38,6 +39,7 @@ struct fpmconf {
     char pool[64];
     char listen[ADDRESS_TEXT_MAX];
     char user[64];
+    char group[64];
     char pm[16];
     unsigned max_children;
     int backlog;                /* -1: as large as the kernel takes */

@@ -17,17 +17,23 @@
 /* More than this drain at once only if somebody reloads without end; the rest end unseen. */
 #define HANDOVER_CHILDREN_MAX 256
 
+struct child;
+
 struct handover {
     struct sockets *sockets; /* borrowed */
     struct {
         pid_t pid;
         int fd; /* of its channel, -1 if that is closed */
         int current;
+        uint64_t left; /* milliseconds it has to end, 0: it may take its time */
     } children[HANDOVER_CHILDREN_MAX];
     unsigned child_count;
     int pid_fd; /* of the pid file, -1 without one */
     char pid_path[256];
 };
+
+/* Adds a worker. */
+void handover_add(struct handover *handover, const struct child *child, int current);
 
 /* Puts it into the environment, and keeps the descriptors open over exec. Returns 0, or -1 without
  * memory or descriptors. */

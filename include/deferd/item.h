@@ -32,7 +32,7 @@ struct item_line {
 /* Where an item's value comes from. */
 enum item_source {
     ITEM_OWN,    /* deferd: it is short */
-    ITEM_PEER,   /* method or URI, which the request keeps */
+    ITEM_PEER,   /* method, URI or names of tasks, which the request keeps */
     ITEM_HEADER, /* the response's header block, which is gone by the time of the line */
     ITEM_PARAM,  /* the params, which may be */
 };

@@ -12,7 +12,7 @@ enum link_status {
     LINK_OK = 0,
     LINK_FAILED = 1, /* the command did */
     LINK_USAGE = 2,  /* wrong words */
-    LINK_ABSENT = 3, /* deferd cannot be reached */
+    LINK_ABSENT = 3, /* deferd cannot be reached, or has no control socket */
     LINK_DENIED = 4, /* no permission */
 };
 
@@ -22,8 +22,9 @@ struct link {
     char err[512];    /* what was wrong the last time */
 };
 
-/* Sends a command and waits for its answer, however long; connects first if need be. *result: the
- * caller's to json_decref, NULL unless LINK_OK is returned. */
+/* Sends a command and waits for its answer, however long; connects first if need be, and then waits
+ * for a sign of life, not long. *result: the caller's to json_decref, NULL unless LINK_OK is
+ * returned. */
 enum link_status link_call(struct link *link, const char *command, json_t **result);
 
 void link_close(struct link *link);

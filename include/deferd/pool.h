@@ -54,6 +54,7 @@ struct pool_options {
     char status_path[256]; /* SCRIPT_NAMEs that deferd answers itself; empty for none */
     char ping_path[256];
     char ping_response[256];
+    int paused; /* no directive: deferctl's pause, which the master remembers for its workers */
 };
 
 struct pool {
@@ -115,8 +116,8 @@ void pool_forget(struct pool *pool, struct request *request);
 /* Gives free slots to those that wait. */
 void pool_dispatch(struct pool *pool);
 
-/* Holds all requests back in the queue, and lets them go again. What runs goes on. A pool that is
- * drained is not paused. */
+/* Holds all requests back in the queue, and lets them go again, also while draining. What runs goes
+ * on. */
 void pool_pause(struct pool *pool);
 void pool_resume(struct pool *pool);
 

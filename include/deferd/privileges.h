@@ -12,8 +12,11 @@
 int privileges_find(const char *user, const char *group, uid_t *uid, gid_t *gid, char *err,
                     size_t err_size);
 
-/* Becomes user and group for good, if the process is root; empty names change nothing. Returns 0,
- * or -1 with a sentence in err. */
+/* Logs that they are ignored, if this process is not root and somebody else. */
+void privileges_warn(const char *user, const char *group);
+
+/* Becomes user and group for good, if the process is root; empty names change nothing. The other
+ * groups are the user's, or without a user none. Returns 0, or -1 with a sentence in err. */
 int privileges_drop(const char *user, const char *group, char *err, size_t err_size);
 
 #endif

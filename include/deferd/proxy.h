@@ -71,6 +71,9 @@ unsigned proxy_busy(const struct proxy *proxy);
  * handed on if events say how. */
 void proxy_drain(struct proxy *proxy);
 
+/* No pool is paused any more. */
+void proxy_resume(struct proxy *proxy);
+
 /* Logs each request that is not over, as one that is cut. */
 void proxy_log_cut(const struct proxy *proxy);
 

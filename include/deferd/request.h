@@ -69,9 +69,10 @@ struct request {
     struct deferral deferral;
     struct buf note; /* what the layer above wants to know of it later */
 
-    char stop_key[17]; /* the random part of its stop file's name, empty without one */
-    uint8_t stop;      /* enum stop_state */
-    int pidfd;         /* of its worker, taken at the begin report; 0 without one */
+    char stop_key[17];   /* the random part of its stop file's name, empty without one */
+    uint8_t stop;        /* enum stop_state */
+    uint8_t stop_before; /* what it was before it was STOP_FORCED */
+    int pidfd;           /* of its worker, taken at the begin report; 0 without one */
 
     uint64_t submitted;  /* uv_hrtime() when the params were complete, */
     uint64_t dispatched; /* when it got its slot, */

@@ -39,6 +39,7 @@ struct sink_target {
 struct sink {
     struct sink_target to;
     int failing;      /* the last write failed for another reason than a slow reader */
+    int torn;         /* the buffer begins with an LF for a line of which a part was written */
     uint64_t dropped; /* lines, since sink_dropped */
     size_t used;
     char buffer[SINK_BUFFER];

@@ -33,6 +33,7 @@ struct socket_entry {
     struct socket_rights coming; /* and as the one that is being applied does */
     int known;                   /* rights are; not of what another process has made */
     int wanted;                  /* by the configuration that is being applied */
+    int gone;                    /* its file is, and another one is made for that configuration */
     int made;                    /* for that configuration: it goes again if that fails */
 };
 
@@ -71,15 +72,13 @@ int sockets_make(struct listener *listener, const struct socket_spec *spec, char
 /* Takes over the listening sockets that systemd passes (sd_listen_fds(3)). */
 void sockets_take_systemd(struct sockets *sockets);
 
-/* Marks all as not wanted and not made. */
-void sockets_begin(struct sockets *sockets);
+/* Has a socket for each that the configuration wants: one that is there, or a new one, also if the
+ * file of the one that is there was deleted. Neither is final before sockets_commit. Returns 0, or
+ * -1 with a sentence in err; then sockets_undo is to follow. */
+int sockets_want_all(struct sockets *sockets, const struct config *config, char *err,
+                     size_t err_size);
 
-/* Has a socket that listens as spec says: one that is there, or a new one. Returns 0, or -1 with a
- * sentence in err. */
-int sockets_want(struct sockets *sockets, const struct socket_spec *spec, char *err,
-                 size_t err_size);
-
-/* Closes those that were made since sockets_begin; the others stay, as before it. */
+/* Closes those that were made by sockets_want_all; the others stay, as before it. */
 void sockets_undo(struct sockets *sockets);
 
 /* Closes those that are not wanted, and removes their files; those that stay get the rights that

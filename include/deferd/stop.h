@@ -17,6 +17,9 @@ enum stop_state {
     STOP_FORCED, /* the worker was signalled */
 };
 
+/* Removes the stop files in a directory whose process is gone. For a process that begins. */
+void stop_sweep(const char *directory);
+
 /* Chooses the name of the request's stop file, and writes its path to out; an empty one if there is
  * no directory for it. Returns 0, or -1 without random bytes. */
 int stop_name(struct request *request, char *out, size_t size);
@@ -28,8 +31,12 @@ void stop_know_worker(struct request *request);
 int stop_ask(struct request *request, char *err, size_t err_size);
 
 /* Ends its worker, callback and all, with SIGTERM, if that process is a php-fpm worker of the
- * request's upstream. Returns 0, or -1 with a sentence in err. */
-int stop_force(struct request *request, char *err, size_t err_size);
+ * request's upstream. Returns 0, or -1 with a sentence in err. If this process may not do that, ask
+ * is what the master is to be asked for, otherwise empty; then stop_forced is to follow. */
+int stop_force(struct request *request, char *ask, size_t ask_size, char *err, size_t err_size);
+
+/* The master has done so, or has not. */
+void stop_forced(struct request *request, int done);
 
 /* What the outcome of its phase is, seen that it may have been stopped. */
 enum outcome stop_outcome(const struct request *request, enum outcome outcome);

@@ -16,6 +16,7 @@ struct request;
 
 struct upstream_options {
     char name[32]; /* of upstream[NAME]; empty if there is but one */
+    int numbered;  /* a flag's: the name is a number that nobody gave it */
     struct address address;
     unsigned max_workers; /* requests it works on at once: its pm.max_children */
     char fpm_pool[256];   /* php-fpm's file that says both, or empty */
@@ -46,6 +47,10 @@ struct upstream {
     uv_timer_t look;     /* looks again what was read */
     struct stats_upstream stats;
 };
+
+/* What it is called in metrics and on the status page: its name, or if nobody gave it one its
+ * address. No two of a pool are called the same. */
+const char *upstream_name(const struct upstream_options *options);
 
 /* Returns 0 or UV_E…. */
 int upstream_open(struct upstream *upstream, struct pool *pool,

@@ -163,7 +163,7 @@ final class Channel
 
     /**
      * deferd sends the token as a FastCGI param (docs/protocol.md). getenv() reads the params under these SAPIs, and
-     * a request header cannot forge one: it arrives as HTTP_….
+     * a request header cannot forge one: it arrives as HTTP_…. Pages that print $_SERVER need not show it.
      */
     private static function token(): ?string
     {
@@ -184,7 +184,13 @@ final class Channel
 
     private static function param(string $name): string
     {
-        return in_array(PHP_SAPI, ['fpm-fcgi', 'cgi-fcgi'], true) ? (string) getenv($name) : '';
+        if (!in_array(PHP_SAPI, ['fpm-fcgi', 'cgi-fcgi'], true)) {
+            return '';
+        }
+        $value = (string) getenv($name);
+        unset($_SERVER[$name], $_ENV[$name]);
+
+        return $value;
     }
 
     /**

@@ -45,8 +45,6 @@ class Defer implements \Countable
         private readonly bool $skipOnError = false,
     ) {
         $this->onFailure = $onFailure === null ? null : $onFailure(...);
-        // deferd's, for Channel alone, which asks getenv(). Pages that print $_SERVER need not show them.
-        unset($_SERVER['DEFERD_TOKEN'], $_SERVER['DEFERD_STOP'], $_ENV['DEFERD_TOKEN'], $_ENV['DEFERD_STOP']);
     }
 
     /**

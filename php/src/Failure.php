@@ -48,7 +48,7 @@ final class Failure
         // The name of an anonymous class goes on with a null byte, its file and its line.
         $what = Text::clip(explode("\0", $what)[0], self::WHAT);
         $message = Text::clip($message, self::MESSAGE);
-        $file = strlen($file) > self::FILE ? '…' . substr($file, -self::FILE) : $file;
+        $file = Text::tail($file, self::FILE);
 
         return "$what: $message in $file:$line";
     }

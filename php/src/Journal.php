@@ -89,10 +89,13 @@ final class Journal
     }
 
     /**
-     * @return bool whether it is time to write it
+     * @return bool whether it is time to write it; in a forked child it never is
      */
     public function progress(Task $task, float $ratio, string $text): bool
     {
+        if (!$this->begun) {
+            return false;
+        }
         $this->progress = self::json([
             'event' => 'progress',
             'task' => $task->index,
@@ -159,9 +162,8 @@ final class Journal
      */
     private function report(Task $task, string $event, array $details = []): void
     {
-        // A task without a number was announced to nobody. And a forked child has begun nothing.
+        // A task without a number was announced to nobody; a forked child has begun nothing.
         if ($task->index !== null && $this->begun) {
-            $this->ended = false;
             $this->channel->write(self::json(['event' => $event, 'task' => $task->index] + $details) . "\n");
         }
     }

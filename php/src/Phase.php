@@ -273,6 +273,8 @@ final class Phase
             $exit = new \RuntimeException('the callback ended with exit() or die()');
             $this->settle($this->task, 'exit: ' . $exit->getMessage(), $exit);
         }
+        // It may have been the application's handler of a failure that ended so.
+        $this->silence->end();
         $this->work();
     }
 
@@ -382,6 +384,7 @@ final class Phase
             $other->drop();
             $this->journal->skip($other, self::notRun($task));
         }
+        $this->queues = [];
         $this->watched->skipWaiting(self::notRun($task));
         $this->journal->end();
 

@@ -18,7 +18,7 @@ final class Rest
 
     public function __construct(private readonly Journal $journal)
     {
-        $this->task = new Task(static fn (): null => null, self::caller());
+        $this->task = new Task(static fn () => null, Text::tail(self::caller(), Task::NAME));
         $this->watch = new Stopwatch();
     }
 
@@ -56,7 +56,8 @@ final class Rest
             $function = $frame['function'];
             $name = isset($frame['class']) ? TaskName::ofMethod($frame['class'], $function) : $function;
             if (str_starts_with($name, 'Deferd\\') || str_ends_with($name, 'fastcgi_finish_request')) {
-                $where = ($frame['file'] ?? $where) . ':' . ($frame['line'] ?? 0);
+                // Without a file, PHP itself called it: as a shutdown function, for example.
+                $where = isset($frame['file'], $frame['line']) ? "{$frame['file']}:{$frame['line']}" : 'rest';
                 continue;
             }
             $named = !str_contains($function, '{closure') && !in_array($function, self::INCLUDES, true);

@@ -21,8 +21,8 @@ namespace Deferd;
  */
 final class Task
 {
-    /** JSON makes at most six bytes out of one (\u0001), so a report's line of 8192 bytes holds a name. */
-    private const NAME = 200;
+    /** The bytes of a name that deferd keeps. */
+    public const NAME = 128;
 
     /**
      * Its number in the reports to deferd; null until it was announced there.
@@ -53,7 +53,9 @@ final class Task
         public readonly ?Failures $failures = null,
     ) {
         $this->callback = $callback;
-        $this->name = self::clip($name === null || $name === '' ? TaskName::of($callback) : $name);
+        $this->name = $name === null || $name === ''
+            ? Text::tail(TaskName::of($callback), self::NAME)
+            : Text::clip($name, self::NAME);
     }
 
     /**
@@ -67,7 +69,7 @@ final class Task
         if ($name === null) {
             return $this->name;
         }
-        $this->name = $name === '' ? $this->name : self::clip($name);
+        $this->name = $name === '' ? $this->name : Text::clip($name, self::NAME);
 
         return $this;
     }
@@ -262,10 +264,5 @@ final class Task
             $type instanceof \ReflectionUnionType => array_merge(...array_map(self::classes(...), $type->getTypes())),
             default => [],
         };
-    }
-
-    private static function clip(string $name): string
-    {
-        return Text::clip($name, self::NAME);
     }
 }

@@ -26,4 +26,20 @@ final class Text
 
         return substr($text, 0, $end) . '…';
     }
+
+    /**
+     * The same from the end: the last bytes of a path or a class say more than its first.
+     */
+    public static function tail(string $text, int $bytes): string
+    {
+        if (strlen($text) <= $bytes) {
+            return $text;
+        }
+        $start = strlen($text) - $bytes + strlen('…');
+        for ($on = 0; $on < 3 && (ord($text[$start]) & 0xC0) === 0x80; $on++) {
+            $start++;
+        }
+
+        return '…' . substr($text, $start);
+    }
 }

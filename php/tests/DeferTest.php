@@ -342,9 +342,6 @@ final class DeferTest extends TestCase
 
     public function testAForkedChildDoesNotRunWhatItsParentDeferred(): void
     {
-        if (!function_exists('pcntl_fork')) {
-            $this->markTestSkipped('needs pcntl');
-        }
         $script = Script::run(<<<'PHP'
             $fork = function (string $who): void {
                 $pid = pcntl_fork();
@@ -362,9 +359,6 @@ final class DeferTest extends TestCase
 
     public function testAForkedChildRunsWhatItDeferredItself(): void
     {
-        if (!function_exists('pcntl_fork')) {
-            $this->markTestSkipped('needs pcntl');
-        }
         $script = Script::run(<<<'PHP'
             $defer->defer(fn () => note('of the parent'));
             $pid = pcntl_fork();

@@ -95,12 +95,12 @@ final class FailuresTest extends TestCase
             });
             $defer->defer(fn () => throw new Exception('boo'), 'throws');
             $defer->defer(fn () => exit, 'exits');
-            $defer->defer(fn () => note('next'), 'next');
+            $defer->defer(fn () => note('next, with buffers: ' . ob_get_level()), 'next');
             $defer->run();
             PHP);
 
         $this->assertSame(
-            ['throws: boo', 'exits: the callback ended with exit() or die()', 'next'],
+            ['throws: boo', 'exits: the callback ended with exit() or die()', 'next, with buffers: 1'],
             $script->notes
         );
         $this->assertSame(

@@ -51,6 +51,7 @@ final class FinishRequestTest extends TestCase
     public static function callers(): array
     {
         return [
+            'PHP itself' => ['register_shutdown_function("fastcgi_finish_request");', 'rest'],
             'main code' => ['fastcgi_finish_request();', '/.+/script\.php:\d+'],
             'function' => ['function f() { fastcgi_finish_request(); } f();', 'f'],
             'method' => [
@@ -67,8 +68,6 @@ final class FinishRequestTest extends TestCase
                     . 'include __DIR__ . "/part.php";',
                 '/.+/part\.php:3',
             ],
-            'called by PHP' => ['array_map("fastcgi_finish_request", []); '
-                . 'register_shutdown_function("fastcgi_finish_request");', '.+'],
         ];
     }
 
@@ -99,6 +98,17 @@ final class FinishRequestTest extends TestCase
             'function f(): void { Deferd\FinishRequest::finish(false); } f(); echo "stray"; no_such_function();'
         );
         $this->assertSame(['begin', 'stray', 'add f', 'start 0', 'fail 0', 'end'], $bad->story());
+
+        $innocent = Script::runBehindDeferd(<<<'PHP'
+            function f(): void { Deferd\FinishRequest::finish(false); }
+            f();
+            Deferd\Watch::callback('time', 'watched')();
+            no_such_function();
+            PHP);
+        $this->assertSame(
+            ['begin', 'add watched', 'start 0', 'done 0', 'add f', 'start 1', 'fail 1', 'end'],
+            $innocent->story()
+        );
 
         $explained = Script::runBehindDeferd(
             'Deferd\FinishRequest::finish(false); Deferd\Watch::callback(fn () => no_such_function(), "watched")();'

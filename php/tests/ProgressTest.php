@@ -42,13 +42,17 @@ final class ProgressTest extends TestCase
                 $task->progress(0.1);
                 usleep(110_000);
                 $task->progress(0.2);
+                $written = (string) file_get_contents('/proc/self/fd/1');
+                note(str_contains($written, '"ratio":0.2') ? 'written' : 'kept');
+                $task->progress(0.3);
                 throw new Exception('half way');
             });
-            $defer->defer(fn (Deferd\Task $task) => $task->progress(0.3));
+            $defer->defer(fn (Deferd\Task $task) => $task->progress(0.4));
             PHP);
 
+        $this->assertSame(['written'], $script->notes);
         $this->assertSame(
-            ['begin', 'start', 'progress', 'progress', 'fail', 'start', 'progress', 'done', 'end'],
+            ['begin', 'start', 'progress', 'progress', 'progress', 'fail', 'start', 'progress', 'done', 'end'],
             $script->events()
         );
     }
@@ -111,18 +115,23 @@ final class ProgressTest extends TestCase
         $this->assertSame('', $script->output);
     }
 
-    public function testAForkedChildReportsNoProgress(): void
+    public function testAForkedChildReportsNothing(): void
     {
         $script = Script::runBehindDeferd(<<<'PHP'
-            $defer->defer(function (Deferd\Task $task): void {
+            $fork = function (Closure $child): void {
                 $pid = pcntl_fork();
                 if ($pid === 0) {
-                    $task->progress(0.5);
+                    $child();
                     exit;
                 }
                 pcntl_waitpid($pid, $status);
+            };
+            $task = $defer->defer(function (Deferd\Task $task) use ($fork): void {
+                ob_end_clean();
+                $fork(fn () => $task->progress(0.5));
             });
-            $defer->run();
+            Deferd\FinishRequest::finish();
+            $fork(fn () => $task->cancel());
             PHP);
 
         $this->assertSame(['begin', 'start', 'done', 'end'], $script->events());

@@ -168,6 +168,20 @@ final class SapiTest extends TestCase
         $this->assertSame('page', $script->output);
     }
 
+    public function testFinishRequestWithinACallbackLeavesItSilent(): void
+    {
+        $script = Script::run(<<<'PHP'
+            echo 'page';
+            $defer->defer(function (): void {
+                note(var_export(Deferd\FinishRequest::finish(), true));
+                echo 'noise';
+            });
+            PHP, [], new Cgi());
+
+        $this->assertSame(['false'], $script->notes);
+        $this->assertSame('page', $script->output);
+    }
+
     public function testFinishRequestBehindDeferd(): void
     {
         $script = Script::run(<<<'PHP'

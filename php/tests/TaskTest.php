@@ -14,6 +14,17 @@ use PHPUnit\Framework\TestCase;
  */
 final class TaskTest extends TestCase
 {
+    public function testADerivedNameKeepsItsEnd(): void
+    {
+        $method = str_repeat('longer', 30);
+        $callback = [eval("return new class { public function $method(): void {} };"), $method];
+        $this->assertTrue(is_callable($callback));
+        $task = new Task($callback);
+        $this->assertSame(128, strlen($task->name()));
+        $this->assertStringStartsWith('…', $task->name());
+        $this->assertStringEndsWith('longer', $task->name());
+    }
+
     public function testTellsAndTakesAName(): void
     {
         $defer = new Defer();
@@ -25,7 +36,7 @@ final class TaskTest extends TestCase
         $task->name('');
         $this->assertSame('second', $task->name());
         $task->name(str_repeat('x', 1000));
-        $this->assertSame(200, strlen($task->name()));
+        $this->assertSame(128, strlen($task->name()));
         $defer->forget($task->name());
     }
 

@@ -56,19 +56,19 @@ static int address_split(const char *text, char *host, size_t host_size, const c
     return 0;
 }
 
-static int address_parse_inet(struct address *address, const char *text, char *err, size_t err_size)
+/* Looks HOST:PORT up, with these AI_… flags. Fills sa and len. */
+static int address_look_up(struct address *address, const char *text, int flags, char *host,
+                           size_t host_size, const char **port, char *err, size_t err_size)
 {
-    char host[ADDRESS_TEXT_MAX - 16];
-    const char *port;
-    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
+    struct addrinfo hints = {.ai_flags = flags, .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
     struct addrinfo *found = NULL;
 
-    if (address_split(text, host, sizeof(host), &port) != 0) {
+    if (address_split(text, host, host_size, port) != 0) {
         snprintf(err, err_size,
                  "allowed is a path, unix:PATH, HOST:PORT or [V6]:PORT; \"%.200s\" is none", text);
         return -1;
     }
-    int rc = getaddrinfo(host, port, &hints, &found);
+    int rc = getaddrinfo(host, *port, &hints, &found);
     if (rc != 0) {
         snprintf(err, err_size, "allowed is a host that is known; \"%s\": %s", host,
                  gai_strerror(rc));
@@ -77,6 +77,28 @@ static int address_parse_inet(struct address *address, const char *text, char *e
     memcpy(&address->sa, found->ai_addr, found->ai_addrlen);
     address->len = found->ai_addrlen;
     freeaddrinfo(found);
+    return 0;
+}
+
+static int address_parse_inet(struct address *address, const char *text, char *err, size_t err_size)
+{
+    char host[ADDRESS_TEXT_MAX - 16];
+    const char *port;
+    char name[ADDRESS_TEXT_MAX];
+    const char *known = strchr(text, '=');
+    if (address_look_up(address, known != NULL ? known + 1 : text,
+                        known != NULL ? AI_NUMERICHOST : 0, host, sizeof(host), &port, err,
+                        err_size) != 0) {
+        return -1;
+    }
+    if (known != NULL) {
+        snprintf(name, sizeof(name), "%.*s", (int)(known - text), text);
+        text = name;
+        if (address_split(text, host, sizeof(host), &port) != 0) {
+            snprintf(err, err_size, "allowed is HOST:PORT=IP:PORT; \"%.200s\" is none", text);
+            return -1;
+        }
+    }
     snprintf(address->text, sizeof(address->text), text[0] == '[' ? "[%s]:%s" : "%s:%s", host,
              port);
     return 0;
@@ -94,10 +116,33 @@ int address_parse(struct address *address, const char *text, char *err, size_t e
     return address_parse_inet(address, text, err, err_size);
 }
 
-int address_of_socket(struct address *address, int fd)
+/* The numbers of an IP address. Returns 0 or -1. */
+static int address_numbers(const struct address *address, char *out, size_t size)
 {
     char host[ADDRESS_TEXT_MAX - 16];
     char port[8];
+    if (getnameinfo((const struct sockaddr *)&address->sa, address->len, host, sizeof(host), port,
+                    sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV) != 0) {
+        return -1;
+    }
+    snprintf(out, size, address->sa.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);
+    return 0;
+}
+
+void address_print_resolved(const struct address *address, char *out, size_t size)
+{
+    char numbers[ADDRESS_TEXT_MAX];
+    if (address->len == 0 || address_is_unix(address) ||
+        address_numbers(address, numbers, sizeof(numbers)) != 0 ||
+        strcmp(numbers, address->text) == 0) {
+        snprintf(out, size, "%s", address->text);
+    } else {
+        snprintf(out, size, "%s=%s", address->text, numbers);
+    }
+}
+
+int address_of_socket(struct address *address, int fd)
+{
     *address = (struct address){.len = sizeof(address->sa)};
     if (getsockname(fd, (struct sockaddr *)&address->sa, &address->len) != 0) {
         return -1;
@@ -110,13 +155,7 @@ int address_of_socket(struct address *address, int fd)
         *address = (struct address){0};
         return address_parse_unix(address, path, err, sizeof(err));
     }
-    if (getnameinfo((const struct sockaddr *)&address->sa, address->len, host, sizeof(host), port,
-                    sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV) != 0) {
-        return -1;
-    }
-    snprintf(address->text, sizeof(address->text),
-             address->sa.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);
-    return 0;
+    return address_numbers(address, address->text, sizeof(address->text));
 }
 
 int address_is_unix(const struct address *address)

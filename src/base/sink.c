@@ -32,6 +32,10 @@ static void sink_become(struct sink *sink, const struct sink_target *to)
     if (sink->to.owned) {
         close(sink->to.fd);
     }
+    if (sink->torn) {
+        sink->torn = 0; /* that line is elsewhere */
+        memmove(sink->buffer, sink->buffer + 1, --sink->used);
+    }
     sink->to = *to;
     sink->failing = 0;
 }
@@ -235,14 +239,16 @@ static ssize_t sink_write(const struct sink *sink, const char *data, size_t len)
     return write(sink->to.fd, data, len);
 }
 
-/* What is left cannot be written. torn: a part of its first line was. */
-static void sink_drop(struct sink *sink, const char *data, size_t len, int torn)
+/* What is left behind at bytes cannot be written. */
+static void sink_drop(struct sink *sink, size_t at)
 {
-    for (size_t i = 0; i < len; i++) {
-        sink->dropped += data[i] == '\n';
+    int torn = at > 0 ? sink->buffer[at - 1] != '\n' : sink->torn;
+    for (size_t i = at + (at == 0 && sink->torn); i < sink->used; i++) {
+        sink->dropped += sink->buffer[i] == '\n';
     }
     sink->used = 0;
     sink->failing = 1;
+    sink->torn = torn;
     if (torn) {
         sink->buffer[sink->used++] = '\n';
     }
@@ -261,11 +267,11 @@ size_t sink_flush(struct sink *sink)
             break;
         }
         if (n <= 0) {
-            sink_drop(sink, sink->buffer + at, sink->used - at,
-                      at > 0 && sink->buffer[at - 1] != '\n');
+            sink_drop(sink, at);
             return 0;
         }
         at += (size_t)n;
+        sink->torn = 0;
         sink->failing = 0;
     }
     if (at > 0) {

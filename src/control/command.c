@@ -324,6 +324,31 @@ static enum command_status command_show(struct command_call *call)
     return command_done(call, phase_json(phase, 1));
 }
 
+void command_forced(const struct control *control, uint64_t id, int done)
+{
+    struct request *request = command_find_live(control, id);
+    if (request != NULL) {
+        stop_forced(request, done);
+    }
+}
+
+static enum command_status command_force(struct command_call *call, struct request *request)
+{
+    char ask[128];
+    if (stop_force(request, ask, sizeof(ask), call->why, sizeof(call->why)) != 0) {
+        return COMMAND_FAILED;
+    }
+    if (ask[0] == '\0') {
+        return command_done(call, json_object());
+    }
+    if (control_ask(call->control, call->client, ask, call->why, sizeof(call->why)) != 0) {
+        stop_forced(request, 0);
+        return COMMAND_FAILED;
+    }
+    call->control->forcing = request->id;
+    return COMMAND_LATER;
+}
+
 static enum command_status command_stop(struct command_call *call)
 {
     uint64_t id;
@@ -339,8 +364,11 @@ static enum command_status command_stop(struct command_call *call)
     if (request == NULL) {
         return command_failed(call, "no deferred phase %llu is under way", (unsigned long long)id);
     }
-    int rc = force ? stop_force(request, err, sizeof(err)) : stop_ask(request, err, sizeof(err));
-    return rc == 0 ? command_done(call, json_object()) : command_failed(call, "%s", err);
+    if (force) {
+        return command_force(call, request);
+    }
+    return stop_ask(request, err, sizeof(err)) == 0 ? command_done(call, json_object())
+                                                    : command_failed(call, "%s", err);
 }
 
 /* --- pools ------------------------------------------------------------------------------------ */
@@ -363,6 +391,7 @@ static enum command_status command_pause(struct command_call *call)
         return COMMAND_FAILED;
     }
     pool_pause(pool);
+    call->control->events.paused(call->control->events.arg, pool);
     fpm_reload_leave_paused(call->control, pool);
     log_line(LOG_NOTICE, "[%s] is paused: requests wait", pool->options->name);
     return command_done(call, json_object());
@@ -378,6 +407,7 @@ static enum command_status command_resume(struct command_call *call)
         return command_failed(call, "a drain or fpm-reload is under way");
     }
     pool_resume(pool);
+    call->control->events.paused(call->control->events.arg, pool);
     log_line(LOG_NOTICE, "[%s] goes on", pool->options->name);
     return command_done(call, json_object());
 }
@@ -393,7 +423,11 @@ static enum command_status command_begin(struct command_call *call, struct pool 
 static enum command_status command_drain(struct command_call *call)
 {
     struct pool *pool = command_named_pool(call);
-    return pool != NULL ? command_begin(call, pool, 0) : COMMAND_FAILED;
+    if (pool == NULL || command_begin(call, pool, 0) == COMMAND_FAILED) {
+        return COMMAND_FAILED;
+    }
+    call->control->events.paused(call->control->events.arg, pool);
+    return COMMAND_LATER;
 }
 
 static enum command_status command_fpm_reload(struct command_call *call)

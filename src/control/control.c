@@ -324,14 +324,18 @@ void control_master_answered(struct control *control, const char *why)
 {
     struct control_client *client = control->asking;
     control->asking = NULL;
-    if (control->asked && client == NULL) {
+    uint64_t forcing = control->forcing;
+    control->forcing = 0;
+    if (forcing != 0) {
+        command_forced(control, forcing, why == NULL);
+    } else if (control->asked && client == NULL) {
         fpm_reload_signalled(control, why);
     }
     control->asked = 0;
     if (client != NULL) {
-        if (why == NULL) {
-            /* What clients ask the master for ends this process. Who connects once the answer is
-             * out is for the next one: here a command would be refused, or lost. */
+        if (why == NULL && forcing == 0) {
+            /* What else clients ask the master for ends this process. Who connects once the answer
+             * is out is for the next one: here a command would be refused, or lost. */
             control_close_sockets(control);
         }
         control_answer(client, why == NULL ? json_object() : NULL, why != NULL ? why : "");

@@ -124,6 +124,8 @@ int fpm_reload_begin(struct control *control, struct control_client *client, str
     control->fpm = op;
     if (reload) {
         log_line(LOG_NOTICE, "fpm-reload: requests wait until what runs has ended");
+    } else {
+        log_line(LOG_NOTICE, "[%s] is drained: requests wait", pool->options->name);
     }
     control_wait(control);
     return 0;

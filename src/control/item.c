@@ -318,6 +318,13 @@ static void put_skipped(struct item_line *line, struct item *item)
     line_number(line, line->request->deferral.skipped);
 }
 
+static void put_tasks(struct item_line *line, struct item *item)
+{
+    char names[ITEM_VALUE_MAX];
+    size_t len = deferral_names(&line->request->deferral, names, sizeof(names));
+    line_peer(line, item, names, len, "-");
+}
+
 static void put_tries(struct item_line *line, struct item *item)
 {
     (void)item;
@@ -363,6 +370,7 @@ static const struct item_kind item_names[] = {
     {"done", ITEM_OWN, put_done, NULL},
     {"failed", ITEM_OWN, put_failed, NULL},
     {"skipped", ITEM_OWN, put_skipped, NULL},
+    {"tasks", ITEM_PEER, put_tasks, NULL},
     {"tries", ITEM_OWN, put_tries, NULL},
 };
 

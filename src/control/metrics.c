@@ -174,10 +174,8 @@ static void metrics_labels(const struct metric *metric, const struct metric_obje
     if (metric->scope == METRIC_CLASS) {
         snprintf(out + n, size - (size_t)n, ",class=\"%s\"", object->class->options->name);
     } else if (metric->scope == METRIC_UPSTREAM) {
-        const struct upstream_options *options = object->upstream->options;
-        const char *name = options->name[0] != '\0' ? options->name : options->address.text;
         snprintf(out + n, size - (size_t)n, ",upstream=\"%s\"",
-                 metrics_label(label, sizeof(label), name));
+                 metrics_label(label, sizeof(label), upstream_name(object->upstream->options)));
     }
 }
 
@@ -360,6 +358,8 @@ void metrics_document(FILE *out)
             "pools, and\nat a pool's `status_path` with `?openmetrics`, for that pool. They count "
             "from the start of the\nworker process: after a reload they begin anew, which "
             "Prometheus takes into account.\n\n"
+            "The label `upstream` is NAME of `upstream[NAME]`; of an upstream without a name, and "
+            "with flags, its\naddress. No label takes its value from a request.\n\n"
             "Examples of alerts and a dashboard are in [monitoring](monitoring).\n\n"
             "| metric | type | labels | what |\n|---|---|---|---|\n");
     for (size_t i = 0; i < METRIC_COUNT; i++) {

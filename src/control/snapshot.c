@@ -66,11 +66,6 @@ static json_t *snapshot_string(const char *text)
     return snapshot_bytes(text, strlen(text));
 }
 
-static const char *snapshot_upstream_name(const struct upstream_options *options)
-{
-    return options->name[0] != '\0' ? options->name : options->address.text;
-}
-
 /* --- the pool itself, under php-fpm's names --------------------------------------------------- */
 
 static void snapshot_fpm(struct snapshot *s, json_t *top)
@@ -168,7 +163,7 @@ static json_t *snapshot_upstreams(struct snapshot *s)
     for (unsigned i = 0; i < s->pool->options->upstream_count; i++) {
         const struct upstream *upstream = &s->pool->upstreams[i];
         json_t *object = json_object();
-        snapshot_set(s, object, "name", snapshot_string(snapshot_upstream_name(upstream->options)));
+        snapshot_set(s, object, "name", snapshot_string(upstream_name(upstream->options)));
         snapshot_set(s, object, "address", snapshot_string(upstream->options->address.text));
         snapshot_set(s, object, "up", json_boolean(upstream_is_up(upstream)));
         snapshot_number(s, object, "active processes", upstream->busy);
@@ -283,8 +278,7 @@ static json_t *snapshot_process(struct snapshot *s, const struct request *reques
     snapshot_number(s, row, "content length",
                     head->content_length > 0 ? (uint64_t)head->content_length : 0);
     snapshot_set(s, row, "class", json_string(request->class->options->name));
-    snapshot_set(s, row, "upstream",
-                 snapshot_string(snapshot_upstream_name(request->upstream->options)));
+    snapshot_set(s, row, "upstream", snapshot_string(upstream_name(request->upstream->options)));
     snapshot_number(s, row, "deferred duration", snapshot_us(s, request->deferred));
     snapshot_phase(s, row, &request->deferral);
     return row;

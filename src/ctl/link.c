@@ -1,3 +1,9 @@
+/*
+ * Happy path: connect, see that somebody is there who answers, send the command, wait for its
+ * answer. Failure modes: nobody listens, or may be talked to: told at once; somebody listens, but
+ * no worker comes to answer: told after LINK_WAIT_S, and the command, which was not sent yet, never
+ * runs. Only the command itself may take as long as it takes.
+ */
 #include "deferd/link.h"
 
 #include <errno.h>
@@ -5,8 +11,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
+
+/* How long deferd may take to say anything at all: its next worker is 10 s away at most when
+ * workers keep dying. */
+#define LINK_WAIT_S 10
+
+/* What it is to answer then. */
+#define LINK_QUESTION "status"
 
 /* An answer longer than this is none of deferd's. */
 #define LINK_ANSWER_MAX (64U << 20)
@@ -26,17 +40,32 @@ static enum link_status link_absent(struct link *link, const char *why)
     return LINK_ABSENT;
 }
 
-static enum link_status link_connect(struct link *link)
+/* Bounds what is waited for on the connection; 0: for ever. */
+static void link_bound(const struct link *link, time_t seconds)
+{
+    struct timeval limit = {.tv_sec = seconds};
+    setsockopt(link->fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+    setsockopt(link->fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+}
+
+static enum link_status link_silent(struct link *link)
+{
+    char why[128];
+    snprintf(why, sizeof(why),
+             "nobody has answered within %d s: deferd has no worker, or that hangs; see its log",
+             LINK_WAIT_S);
+    return link_absent(link, why);
+}
+
+static enum link_status link_open(struct link *link)
 {
     struct sockaddr_un sun = {.sun_family = AF_UNIX};
-    if (link->fd >= 0) {
-        return LINK_OK;
-    }
     if (strlen(link->path) >= sizeof(sun.sun_path)) {
         return link_absent(link, "a socket's path is not as long as that");
     }
     memcpy(sun.sun_path, link->path, strlen(link->path));
     link->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    link_bound(link, LINK_WAIT_S);
     if (link->fd >= 0 && connect(link->fd, (const struct sockaddr *)&sun, sizeof(sun)) == 0) {
         return LINK_OK;
     }
@@ -48,7 +77,7 @@ static enum link_status link_connect(struct link *link)
         return link_absent(link, "deferd is not there (is it running, and is this its control "
                                  "socket?)");
     }
-    return link_absent(link, strerror(errno));
+    return errno == EAGAIN ? link_silent(link) : link_absent(link, strerror(errno));
 }
 
 static int link_send(const struct link *link, const char *command)
@@ -66,7 +95,8 @@ static int link_send(const struct link *link, const char *command)
     return 0;
 }
 
-/* Reads a line. Returns NULL at the connection's end; the caller frees it. */
+/* Reads a line. Returns NULL at the connection's end, or with errno EAGAIN when the time is up; the
+ * caller frees it. */
 static char *link_read(const struct link *link)
 {
     size_t len = 0;
@@ -78,6 +108,7 @@ static char *link_read(const struct link *link)
             continue;
         }
         if (n <= 0) {
+            errno = n == 0 ? 0 : errno;
             break;
         }
         len += (size_t)n;
@@ -94,19 +125,21 @@ static char *link_read(const struct link *link)
             cap *= 2;
         }
     }
+    int error = errno;
     free(line);
+    errno = error;
     return NULL;
 }
 
-enum link_status link_call(struct link *link, const char *command, json_t **result)
+/* Sends a command and reads its answer, within the time that is set. */
+static enum link_status link_ask(struct link *link, const char *command, json_t **result)
 {
-    *result = NULL;
-    enum link_status status = link_connect(link);
-    if (status != LINK_OK) {
-        return status;
-    }
+    enum link_status status = LINK_OK;
     link_send(link, command); /* if it fails, there may still be something to read: the reason */
     char *line = link_read(link);
+    if (line == NULL && errno == EAGAIN) {
+        return link_silent(link);
+    }
     if (line == NULL) {
         return link_absent(link, "deferd closed the connection without an answer");
     }
@@ -125,4 +158,31 @@ enum link_status link_call(struct link *link, const char *command, json_t **resu
     }
     json_decref(answer);
     return status;
+}
+
+/* Connects, and waits until somebody is there who answers. */
+static enum link_status link_connect(struct link *link)
+{
+    json_t *answer = NULL;
+    if (link->fd >= 0) {
+        return LINK_OK;
+    }
+    enum link_status status = link_open(link);
+    if (status == LINK_OK) {
+        status = link_ask(link, LINK_QUESTION, &answer);
+        json_decref(answer);
+    }
+    if (status == LINK_OK) {
+        link_bound(link, 0);
+    } else {
+        link_close(link);
+    }
+    return status;
+}
+
+enum link_status link_call(struct link *link, const char *command, json_t **result)
+{
+    *result = NULL;
+    enum link_status status = link_connect(link);
+    return status == LINK_OK ? link_ask(link, command, result) : status;
 }

@@ -34,7 +34,8 @@ struct ctl_command {
 #define CTL_ROW(name, function, arguments, right, min, max, help) {name, arguments, min, max, help},
 
 static const struct ctl_command ctl_commands[] = {
-    COMMANDS(CTL_ROW){"top", "", 0, 0, "what runs, live; q ends"},
+    COMMANDS(CTL_ROW){"top", "[-n COUNT] [-d SECONDS]", 0, 4,
+                      "what runs, live, every second or every SECONDS; q ends"},
 };
 
 #define CTL_COMMANDS (sizeof(ctl_commands) / sizeof(ctl_commands[0]))
@@ -101,7 +102,7 @@ static int ctl_socket_of(const char *file, char *out, size_t size)
     snprintf(out, size, "%s", config.global.control);
     config_free(&config);
     if (out[0] == '\0') {
-        return ctl_error(LINK_FAILED, "%s: names no control socket: control = PATH in [global]",
+        return ctl_error(LINK_ABSENT, "%s: names no control socket: control = PATH in [global]",
                          file);
     }
     return 0;
@@ -151,6 +152,23 @@ static void ctl_print(const char *command, const json_t *result)
     }
 }
 
+static int ctl_usage(const struct ctl_command *command)
+{
+    return ctl_error(LINK_USAGE, "usage: deferctl %s %s", command->name, command->arguments);
+}
+
+static int ctl_top(struct link *link, const struct ctl_command *command, char **words, int count,
+                   int json)
+{
+    struct top_options options = {.json = json};
+    if (top_parse(&options, count, words) != 0) {
+        return ctl_usage(command);
+    }
+    enum link_status status = top_run(link, &options);
+    link_close(link);
+    return status == LINK_OK ? LINK_OK : ctl_error(status, "%s", link->err);
+}
+
 static int ctl_run(const char *socket, char **words, int count, int json)
 {
     char line[1000];
@@ -161,16 +179,13 @@ static int ctl_run(const char *socket, char **words, int count, int json)
         return ctl_error(LINK_USAGE, "there is no command \"%s\"", words[0]);
     }
     if (count - 1 < command->min || count - 1 > command->max) {
-        return ctl_error(LINK_USAGE, "usage: deferctl %s %s", command->name, command->arguments);
+        return ctl_usage(command);
     }
     if (ctl_line(line, sizeof(line), words) != 0) {
         return ctl_error(LINK_USAGE, "an argument is empty, too long, or has blanks");
     }
     if (strcmp(command->name, "top") == 0) {
-        enum link_status status = json ? LINK_USAGE : top_run(&link);
-        link_close(&link);
-        return status == LINK_OK ? LINK_OK
-                                 : ctl_error(status, "%s", json ? "top has no JSON" : link.err);
+        return ctl_top(&link, command, words, count, json);
     }
     enum link_status status = link_call(&link, line, &result);
     link_close(&link);

@@ -1,6 +1,13 @@
+/*
+ * Happy path: a line goes out in one write. Failure modes: the socket is full, for the peer does
+ * not read: what did not go waits, in order, until it reads again; more than CHANNEL_QUEUE_MAX
+ * waits for nobody: such a peer is stopped or hangs, and the line is dropped whole, which the log
+ * says.
+ */
 #include "deferd/channel.h"
 
 #include "deferd/lines.h"
+#include "deferd/log.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -8,6 +15,15 @@
 #include <string.h>
 
 #define CHANNEL_LINE_MAX 4096
+
+/* Beside what the kernel holds: some thousand lines. */
+#define CHANNEL_QUEUE_MAX 65536
+
+/* What the socket did not take at once. */
+struct channel_rest {
+    uv_write_t write;
+    char data[];
+};
 
 struct channel {
     uv_pipe_t pipe;
@@ -75,6 +91,28 @@ struct channel *channel_open(uv_loop_t *loop, int fd, const struct channel_event
     return channel;
 }
 
+static void channel_on_written(uv_write_t *write, int status)
+{
+    (void)status; /* if the peer is gone, reading says so */
+    free(write->data);
+}
+
+/* Has the rest of a line written when the socket takes it. */
+static void channel_queue(struct channel *channel, const char *data, size_t len)
+{
+    uv_stream_t *stream = (uv_stream_t *)&channel->pipe;
+    struct channel_rest *rest = malloc(sizeof(*rest) + len);
+    if (rest == NULL) {
+        return;
+    }
+    memcpy(rest->data, data, len);
+    rest->write.data = rest;
+    uv_buf_t buf = uv_buf_init(rest->data, (unsigned)len);
+    if (uv_write(&rest->write, stream, &buf, 1, channel_on_written) != 0) {
+        free(rest);
+    }
+}
+
 void channel_send(struct channel *channel, const char *format, ...)
 {
     char line[CHANNEL_LINE_MAX];
@@ -89,8 +127,23 @@ void channel_send(struct channel *channel, const char *format, ...)
         }
     }
     line[len] = '\n';
+    uv_stream_t *stream = (uv_stream_t *)&channel->pipe;
     uv_buf_t buf = uv_buf_init(line, (unsigned)len + 1);
-    uv_try_write((uv_stream_t *)&channel->pipe, &buf, 1);
+    if (uv_stream_get_write_queue_size(stream) + buf.len > CHANNEL_QUEUE_MAX) {
+        log_line(LOG_ERROR,
+                 "the process at the other end of the channel does not read; not told "
+                 "it: %.*s",
+                 (int)len, line);
+        return;
+    }
+    int sent = uv_try_write(stream, &buf, 1); /* nothing, if lines wait already */
+    if (sent < 0 && sent != UV_EAGAIN) {
+        return; /* the peer is gone */
+    }
+    size_t done = sent > 0 ? (size_t)sent : 0;
+    if (done < buf.len) {
+        channel_queue(channel, line + done, buf.len - done);
+    }
 }
 
 void channel_unref(struct channel *channel)

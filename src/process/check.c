@@ -6,6 +6,7 @@
 #include "deferd/check.h"
 
 #include "deferd/fpmconf.h"
+#include "deferd/polyfill.h"
 #include "deferd/probe.h"
 #include "deferd/worker.h"
 
@@ -210,6 +211,19 @@ static void check_users(struct check *check)
 
 /* --- functions -------------------------------------------------------------------------------- */
 
+static int check_is_before(const struct fpmconf *fpm, unsigned major, unsigned minor)
+{
+    return fpm->version[0] != 0 &&
+           (fpm->version[0] < major || (fpm->version[0] == major && fpm->version[1] < minor));
+}
+
+/* PHP takes a bare none for nothing. */
+static int check_prepends(const struct fpmconf *fpm)
+{
+    const char *value = fpm->ini[FPMCONF_AUTO_PREPEND].value;
+    return value[0] != '\0' && strcasecmp(value, "none") != 0;
+}
+
 /* Is name in a list of names with commas and blanks between them? */
 static int check_list_has(const char *list, const char *name)
 {
@@ -225,27 +239,120 @@ static int check_list_has(const char *list, const char *name)
     return 0;
 }
 
+static const char check_finish_name[] = "fastcgi_finish_request";
+
 /* Whoever disables it may want its place taken by a function of their own (fact 25). */
 static void check_finish_request(struct check *check)
 {
-    static const char name[] = "fastcgi_finish_request";
-    const struct fpmconf_setting *all = &check->fpm->ini[FPMCONF_DISABLED];
-    const struct fpmconf_setting *pool = &check->fpm->ini[FPMCONF_DISABLED_POOL];
-    const struct fpmconf_setting *prepend = &check->fpm->ini[FPMCONF_AUTO_PREPEND];
+    static const char *const name = check_finish_name;
+    const struct fpmconf *fpm = check->fpm;
+    const struct fpmconf_setting *all = &fpm->ini[FPMCONF_DISABLED];
+    const struct fpmconf_setting *pool = &fpm->ini[FPMCONF_DISABLED_POOL];
     if (check_list_has(pool->value, name) && !check_list_has(all->value, name)) {
         check_wrong(check,
                     "disable_functions in %s takes %s from this pool alone: with an opcache that "
                     "is shared with other pools, workers crash; disable it in php.ini, for all "
                     "pools, or for none",
                     pool->file, name);
-    } else if (check_list_has(all->value, name) && prepend->value[0] == '\0') {
+    } else if (check_list_has(all->value, name) && check_is_before(fpm, 8, 1)) {
+        check_wrong(check,
+                    "disable_functions in %s has %s, and in PHP %u.%u nothing can take its place, "
+                    "deferd's polyfill neither, which needs PHP 8.1: responses wait for the work "
+                    "behind it; take it out",
+                    all->file, name, fpm->version[0], fpm->version[1]);
+    } else if (check_list_has(all->value, name) && !check_prepends(fpm)) {
         check_wrong(check,
                     "disable_functions in %s has %s, and no auto_prepend_file puts another one in "
                     "its place: where the marker cannot be sent, responses wait for their "
-                    "callbacks; take it out, or set auto_prepend_file",
+                    "callbacks; take it out, or set auto_prepend_file to deferd's polyfill.php",
                     all->file, name);
     }
 }
+
+/* --- auto_prepend_file ------------------------------------------------------------------------ */
+
+/* Lets open_basedir PHP read what is in the directory of this file? */
+static int check_basedir_has(const char *list, const char *path)
+{
+    size_t directory = (size_t)(strrchr(path, '/') - path);
+    while (*list != '\0') {
+        size_t word = strcspn(list, ":");
+        size_t len = word;
+        while (len > 0 && list[len - 1] == '/') {
+            len--;
+        }
+        if (word > 0 && len <= directory && strncmp(list, path, len) == 0 && path[len] == '/') {
+            return 1;
+        }
+        list += word + strspn(list + word, ":");
+    }
+    return 0;
+}
+
+/* It is deferd's polyfill, and it can be read. Does it work? */
+static void check_polyfill(struct check *check)
+{
+    const struct fpmconf *fpm = check->fpm;
+    const struct fpmconf_setting *prepend = &fpm->ini[FPMCONF_AUTO_PREPEND];
+    if (check_is_before(fpm, 8, 1)) {
+        check_wrong(check,
+                    "auto_prepend_file = %s in %s does nothing in PHP %u.%u: deferd's polyfill "
+                    "needs PHP 8.1; take it out",
+                    prepend->value, prepend->file, fpm->version[0], fpm->version[1]);
+    } else if (!check_list_has(fpm->ini[FPMCONF_DISABLED].value, check_finish_name)) {
+        check_wrong(check,
+                    "auto_prepend_file = %s in %s does nothing as long as PHP's own %s is there: "
+                    "set disable_functions = %s in php.ini, for all pools, or take it out",
+                    prepend->value, prepend->file, check_finish_name, check_finish_name);
+    } else {
+        check_note(check,
+                   "auto_prepend_file = %s in %s: what unmodified applications do after %s is "
+                   "seen, by name",
+                   prepend->value, prepend->file, check_finish_name);
+    }
+}
+
+static void check_prepend(struct check *check)
+{
+    int error;
+    const struct fpmconf *fpm = check->fpm;
+    const struct fpmconf_setting *prepend = &fpm->ini[FPMCONF_AUTO_PREPEND];
+    const struct fpmconf_setting *basedir = &fpm->ini[FPMCONF_OPEN_BASEDIR];
+    if (prepend->value[0] != '/') {
+        return; /* none, or to be found in a script's include_path */
+    }
+    if (basedir->value[0] != '\0' && !check_basedir_has(basedir->value, prepend->value)) {
+        check_wrong(check,
+                    "auto_prepend_file = %s in %s is outside of open_basedir in %s: requests fail; "
+                    "add its folder there",
+                    prepend->value, prepend->file, basedir->file);
+        return;
+    }
+    switch (polyfill_look(prepend->value, fpm->user, fpm->group, &error)) {
+    case POLYFILL_UNREADABLE:
+        check_wrong(check,
+                    "auto_prepend_file = %s in %s cannot be read by user %s: %s; every request "
+                    "fails; put the file there, or give that user the right to read it and to "
+                    "search its folders",
+                    prepend->value, prepend->file, fpm->user, strerror(error));
+        break;
+    case POLYFILL_ALONE:
+        check_wrong(check,
+                    "auto_prepend_file = %s in %s is deferd's polyfill, without the folder src "
+                    "that belongs beside it: requests that call %s fail; install both, or let "
+                    "user %s read both",
+                    prepend->value, prepend->file, check_finish_name, fpm->user);
+        break;
+    case POLYFILL_WHOLE:
+        check_polyfill(check);
+        break;
+    case POLYFILL_OTHER:
+        break;
+    }
+}
+
+/* --- what Deferd\Defer calls -------------------------------------------------------------------
+ */
 
 static void check_functions(struct check *check)
 {
@@ -405,8 +512,8 @@ static void check_files(struct check *check)
 /* --- all of it -------------------------------------------------------------------------------- */
 
 static void (*const check_table[])(struct check *check) = {
-    check_workers, check_terminate_timeout, check_control_timeout, check_buffers,
-    check_pm,      check_backlog,           check_functions,       check_users,
+    check_workers, check_terminate_timeout, check_control_timeout, check_buffers, check_pm,
+    check_backlog, check_functions,         check_prepend,         check_users,
 };
 
 /* Adds up what all pools let into the php-fpm at this address. Returns whether this upstream is the

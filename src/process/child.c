@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 int child_config_fd(const struct config *config)
@@ -29,7 +30,7 @@ int child_config_fd(const struct config *config)
         close(fd);
         return -1;
     }
-    config_print(config, file);
+    config_print(config, 1, file);
     if (fclose(file) != 0) {
         close(fd);
         return -1;
@@ -62,6 +63,22 @@ void child_tell(const struct child *child, const char *format, ...)
     va_end(args);
     if (child->channel != NULL) {
         channel_send(child->channel, "%s", line);
+    }
+}
+
+void child_describe_end(const struct child *child, int status, char *out, size_t size)
+{
+    int signalled = WIFSIGNALED(status);
+    snprintf(out, size, "worker %d %s %d%s%s", (int)child->pid,
+             signalled ? "was ended by signal" : "ended with status",
+             signalled ? WTERMSIG(status) : WEXITSTATUS(status), child->why[0] != '\0' ? ": " : "",
+             child->why);
+}
+
+void child_kill_all(const struct child *list)
+{
+    for (; list != NULL; list = list->next) {
+        kill(list->pid, SIGKILL);
     }
 }
 

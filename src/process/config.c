@@ -15,6 +15,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Stands in a pool's section that is handed on, and is no directive. */
+#define CONFIG_PAUSED "(paused)"
+
 /* The address of what was given a wrong one. */
 #define CONFIG_STAND_IN "/"
 
@@ -99,6 +102,22 @@ const struct pool_options *config_find_pool(const struct config *config, const c
         }
     }
     return NULL;
+}
+
+void config_set_paused(struct config *config, const char *name, int paused)
+{
+    for (unsigned i = 0; i < config->pool_count; i++) {
+        if (strcmp(config->pools[i]->name, name) == 0) {
+            config->pools[i]->paused = paused;
+        }
+    }
+}
+
+void config_keep_paused(struct config *config, const struct config *from)
+{
+    for (unsigned i = 0; i < from->pool_count; i++) {
+        config_set_paused(config, from->pools[i]->name, from->pools[i]->paused);
+    }
 }
 
 static struct pool_options *config_pool(struct config *config, const char *name)
@@ -239,6 +258,10 @@ void config_set(struct config *config, const char *where, const char *section, c
                 const char *value)
 {
     int global = strcmp(section, "global") == 0;
+    if (config->handed_on && strcmp(name, CONFIG_PAUSED) == 0) {
+        config_set_paused(config, section, 1);
+        return;
+    }
     struct config_target target = {global ? DIRECTIVE_GLOBAL : DIRECTIVE_POOL, "", name};
 
     if (!global && strcmp(name, "upstream") == 0) {
@@ -332,6 +355,29 @@ static void config_missing(struct config *config, const char *where,
     }
 }
 
+/* Given twice, its workers would be counted twice, and its metrics have one name. */
+static void config_check_upstream(struct config *config, const char *where,
+                                  const struct pool_options *pool, unsigned index)
+{
+    const char *name = pool->upstreams[index].name;
+    const char *address = pool->upstreams[index].address.text;
+    for (unsigned i = 0; i < index; i++) {
+        if (strcmp(address, pool->upstreams[i].address.text) != 0 || address[0] == '\0' ||
+            strcmp(address, "unix:" CONFIG_STAND_IN) == 0) {
+            continue;
+        }
+        if (config->from_file) {
+            config_error(config,
+                         "%s: [%s] upstream%s%s%s = %s: an upstream of this pool has that address "
+                         "already",
+                         where, pool->name, name[0] ? "[" : "", name, name[0] ? "]" : "", address);
+        } else {
+            config_error(config, "%s: --upstream %s: it is given already", where, address);
+        }
+        return;
+    }
+}
+
 static void config_finish_upstream(struct config *config, const char *where,
                                    struct pool_options *pool, struct upstream_options *upstream)
 {
@@ -382,6 +428,7 @@ static void config_finish_pool(struct config *config, const char *where, struct 
     }
     for (unsigned i = 0; i < pool->upstream_count; i++) {
         config_finish_upstream(config, where, pool, &pool->upstreams[i]);
+        config_check_upstream(config, where, pool, i);
     }
     for (unsigned i = 0; i < pool->upstream_count; i++) {
         if (pool->upstreams[i].name[0] == '\0') {
@@ -463,7 +510,7 @@ int config_finish(struct config *config, const char *where)
 }
 
 static void config_print_scope(FILE *out, enum directive_scope scope, const char *prefix,
-                               const char *name, const void *base)
+                               const char *name, const void *base, int hand_on)
 {
     char value[CONFIG_VALUE_MAX];
     for (unsigned i = 0; i < directive_count; i++) {
@@ -471,7 +518,7 @@ static void config_print_scope(FILE *out, enum directive_scope scope, const char
         if (directive->scope != scope || directive->type->print == NULL) {
             continue; /* the latter: what it says is printed by other directives */
         }
-        directive_print(directive, base, value, sizeof(value));
+        directive_print(directive, base, hand_on, value, sizeof(value));
         if (directive->initial == NULL && strcmp(value, "0") == 0) {
             continue; /* not set */
         }
@@ -485,21 +532,24 @@ static void config_print_scope(FILE *out, enum directive_scope scope, const char
     }
 }
 
-void config_print(const struct config *config, FILE *out)
+void config_print(const struct config *config, int hand_on, FILE *out)
 {
     fprintf(out, "[global]\n");
-    config_print_scope(out, DIRECTIVE_GLOBAL, "", "", &config->global);
+    config_print_scope(out, DIRECTIVE_GLOBAL, "", "", &config->global, hand_on);
     for (unsigned i = 0; i < config->pool_count; i++) {
         const struct pool_options *pool = config->pools[i];
         fprintf(out, "\n[%s]\n", pool->name);
-        config_print_scope(out, DIRECTIVE_POOL, "", "", pool);
+        config_print_scope(out, DIRECTIVE_POOL, "", "", pool, hand_on);
+        if (hand_on && pool->paused) {
+            fprintf(out, CONFIG_PAUSED " = yes\n");
+        }
         for (unsigned j = 0; j < pool->upstream_count; j++) {
             config_print_scope(out, DIRECTIVE_UPSTREAM, "upstream", pool->upstreams[j].name,
-                               &pool->upstreams[j]);
+                               &pool->upstreams[j], hand_on);
         }
         for (unsigned j = 0; j < pool->class_count; j++) {
             config_print_scope(out, DIRECTIVE_CLASS, "class", pool->classes[j].name,
-                               &pool->classes[j]);
+                               &pool->classes[j], hand_on);
         }
     }
 }

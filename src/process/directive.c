@@ -379,25 +379,35 @@ static void address_print(const struct directive *directive, const void *field, 
     snprintf(out, size, "%s", ((const struct address *)field)->text);
 }
 
-static const struct directive_type type_number = {number_set, number_print, "N"};
-static const struct directive_type type_mode = {mode_set, mode_print, "MODE"};
-static const struct directive_type type_size = {size_set, size_print, "SIZE"};
-static const struct directive_type type_time = {time_set, time_print, "TIME"};
-static const struct directive_type type_share = {share_set, share_print, "N|N%"};
-static const struct directive_type type_bool = {bool_set, bool_print, "yes|no"};
-static const struct directive_type type_text = {text_set, text_print, "TEXT"};
-static const struct directive_type type_path = {path_set, text_print, "PATH"};
-static const struct directive_type type_uri = {uri_set, text_print, "PATH"};
-static const struct directive_type type_level = {level_set, level_print, "LEVEL"};
-static const struct directive_type type_address = {address_set, address_print, "ADDR"};
-static const struct directive_type type_errorlog = {errorlog_set, text_print, "PATH|syslog|stderr"};
-static const struct directive_type type_logformat = {logformat_set, logformat_print, "text|json"};
-static const struct directive_type type_facility = {facility_set, facility_print, "FACILITY"};
-static const struct directive_type type_user = {user_set, text_print, "USER"};
-static const struct directive_type type_group = {group_set, text_print, "GROUP"};
-static const struct directive_type type_pattern = {pattern_set, text_print, "FORMAT"};
-static const struct directive_type type_clients = {clients_set, clients_print, "ADDR,..."};
-static const struct directive_type type_fpmpool = {path_set, NULL, "FILE"};
+static void address_hand_on(const struct directive *directive, const void *field, char *out,
+                            size_t size)
+{
+    (void)directive;
+    address_print_resolved(field, out, size);
+}
+
+static const struct directive_type type_number = {number_set, number_print, "N", NULL};
+static const struct directive_type type_mode = {mode_set, mode_print, "MODE", NULL};
+static const struct directive_type type_size = {size_set, size_print, "SIZE", NULL};
+static const struct directive_type type_time = {time_set, time_print, "TIME", NULL};
+static const struct directive_type type_share = {share_set, share_print, "N|N%", NULL};
+static const struct directive_type type_bool = {bool_set, bool_print, "yes|no", NULL};
+static const struct directive_type type_text = {text_set, text_print, "TEXT", NULL};
+static const struct directive_type type_path = {path_set, text_print, "PATH", NULL};
+static const struct directive_type type_uri = {uri_set, text_print, "PATH", NULL};
+static const struct directive_type type_level = {level_set, level_print, "LEVEL", NULL};
+static const struct directive_type type_address = {address_set, address_print, "ADDR",
+                                                   address_hand_on};
+static const struct directive_type type_errorlog = {errorlog_set, text_print, "PATH|syslog|stderr",
+                                                    NULL};
+static const struct directive_type type_logformat = {logformat_set, logformat_print, "text|json",
+                                                     NULL};
+static const struct directive_type type_facility = {facility_set, facility_print, "FACILITY", NULL};
+static const struct directive_type type_user = {user_set, text_print, "USER", NULL};
+static const struct directive_type type_group = {group_set, text_print, "GROUP", NULL};
+static const struct directive_type type_pattern = {pattern_set, text_print, "FORMAT", NULL};
+static const struct directive_type type_clients = {clients_set, clients_print, "ADDR,...", NULL};
+static const struct directive_type type_fpmpool = {path_set, NULL, "FILE", NULL};
 
 /* --- the table -------------------------------------------------------------------------------- */
 
@@ -409,7 +419,7 @@ static const struct directive_type type_fpmpool = {path_set, NULL, "FILE"};
 #define DIRECTIVE_ACCESS_FORMAT                                                                    \
     "%R - %u [%t] \"%m %r%Q%q\" %s request=%{id}x class=%{class}x queue_ms=%{queue}x "             \
     "response_ms=%{response}x deferred_ms=%{deferred}x done=%{done}x failed=%{failed}x "           \
-    "skipped=%{skipped}x outcome=%{outcome}x pid=%p"
+    "skipped=%{skipped}x outcome=%{outcome}x pid=%p tasks=\"%{tasks}x\""
 
 #define WORKERS_MAX 1000000
 #define HOUR        3600000ULL
@@ -437,13 +447,17 @@ const struct directive directives[] = {
      "all"},
     {DIRECTIVE_GLOBAL, "terminate_timeout", &type_time, GLOBAL(terminate_timeout), 0, 30 * DAY,
      "10s", "the same after TERM or INT"},
+    {DIRECTIVE_GLOBAL, "hang_timeout", &type_time, GLOBAL(hang_timeout), 0, HOUR, "20s",
+     "how long a worker may give no sign of life before the master kills and replaces it; 0 is for "
+     "ever"},
     {DIRECTIVE_GLOBAL, "pid", &type_path, GLOBAL(pid), 0, 256, "", "file for the master's pid"},
     {DIRECTIVE_GLOBAL, "daemonize", &type_bool, GLOBAL(daemonize), 0, 0, "no",
      "go into the background once all is ready; needs an error_log, a file or syslog"},
     {DIRECTIVE_GLOBAL, "user", &type_user, GLOBAL(user), 0, 64, "",
-     "user the worker runs as, if the master is root"},
+     "user the worker runs as, if the master is root; otherwise it is ignored, with a warning"},
     {DIRECTIVE_GLOBAL, "group", &type_group, GLOBAL(group), 0, 64, "",
-     "its group; the user's own if empty"},
+     "its group; the user's own if empty; without user, the worker stays root, in this group "
+     "alone"},
     {DIRECTIVE_GLOBAL, "control", &type_path, GLOBAL(control), 0, 108, "",
      "unix socket for deferctl; none if empty"},
     {DIRECTIVE_GLOBAL, "control.mode", &type_mode, GLOBAL(control_mode), 0, 0, "0660",
@@ -456,7 +470,7 @@ const struct directive directives[] = {
      "its file mode, octal"},
     {DIRECTIVE_GLOBAL, "control.readonly.group", &type_group, GLOBAL(readonly_group), 0, 64, "",
      "its group"},
-    {DIRECTIVE_GLOBAL, "stop_dir", &type_path, GLOBAL(stop_dir), 0, 89, "",
+    {DIRECTIVE_GLOBAL, "stop_dir", &type_path, GLOBAL(stop_dir), 0, 81, "",
      "directory for the files that tell deferred phases to stop; if empty, they cannot be told"},
 
     {DIRECTIVE_POOL, "listen", &type_address, POOL(listen), 0, 0, NULL,
@@ -486,7 +500,7 @@ const struct directive directives[] = {
     {DIRECTIVE_POOL, "upstream.idle_timeout", &type_time, POOL(idle_timeout), 1, HOUR, "1s",
      "how long a connection to php-fpm is kept unused"},
     {DIRECTIVE_POOL, "upstream.fpm_pid", &type_path, POOL(fpm_pid), 0, 256, "",
-     "php-fpm's pid file, for deferctl fpm-reload"},
+     "php-fpm's pid file, for deferctl's fpm-reload, and for stop --force over TCP"},
     {DIRECTIVE_POOL, "queue.max", &type_number, POOL(queue_max), 0, 1000000, "1024",
      "requests that may wait for a worker"},
     {DIRECTIVE_POOL, "queue.timeout", &type_time, POOL(queue_timeout), 1, DAY, "30s",
@@ -537,9 +551,12 @@ int directive_set(const struct directive *directive, void *base, const char *val
     return directive->type->set(directive, (char *)base + directive->offset, value, err, err_size);
 }
 
-void directive_print(const struct directive *directive, const void *base, char *out, size_t size)
+void directive_print(const struct directive *directive, const void *base, int hand_on, char *out,
+                     size_t size)
 {
-    directive->type->print(directive, (const char *)base + directive->offset, out, size);
+    const struct directive_type *type = directive->type;
+    const void *field = (const char *)base + directive->offset;
+    (hand_on && type->hand_on != NULL ? type->hand_on : type->print)(directive, field, out, size);
 }
 
 void directive_defaults(enum directive_scope scope, void *base)

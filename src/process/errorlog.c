@@ -1,5 +1,9 @@
 #include "deferd/errorlog.h"
 
+#include "deferd/log.h"
+#include "deferd/logs.h"
+#include "deferd/privileges.h"
+
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -24,4 +28,27 @@ int errorlog_open(const struct global_options *global, uid_t uid, gid_t gid, cha
     log_set_format(global->log_format);
     log_syslog(global->syslog_ident, global->syslog_facility);
     return 0;
+}
+
+void errorlog_follow(const struct global_options *global)
+{
+    uid_t uid;
+    gid_t gid;
+    char err[512];
+    if (privileges_find(global->user, global->group, &uid, &gid, err, sizeof(err)) != 0 ||
+        errorlog_open(global, uid, gid, err, sizeof(err)) != 0) {
+        log_line(LOG_ERROR, "%s; the master's log goes on in the old one", err);
+    }
+}
+
+void errorlog_reopen(const struct config *config)
+{
+    uid_t uid;
+    gid_t gid;
+    char err[256];
+    log_reopen();
+    if (privileges_find(config->global.user, config->global.group, &uid, &gid, err, sizeof(err)) ==
+        0) {
+        logs_make_files(config->pools, config->pool_count, uid, gid);
+    }
 }

@@ -27,7 +27,7 @@ struct fpmconf_source {
 static const char *const fpmconf_names[] = {
     [FPMCONF_OUTPUT_BUFFERING] = "output_buffering", [FPMCONF_OUTPUT_HANDLER] = "output_handler",
     [FPMCONF_ZLIB] = "zlib.output_compression",      [FPMCONF_AUTO_PREPEND] = "auto_prepend_file",
-    [FPMCONF_DISABLED] = "disable_functions",
+    [FPMCONF_OPEN_BASEDIR] = "open_basedir",         [FPMCONF_DISABLED] = "disable_functions",
 };
 
 #define FPMCONF_NAMES (sizeof(fpmconf_names) / sizeof(fpmconf_names[0]))
@@ -177,6 +177,8 @@ static int fpmconf_on_pool(void *arg, const char *section, const char *name, con
     fpmconf_text(text, sizeof(text), value, section);
     if (strcmp(name, "user") == 0) {
         snprintf(out->user, sizeof(out->user), "%.63s", text);
+    } else if (strcmp(name, "group") == 0) {
+        snprintf(out->group, sizeof(out->group), "%.63s", text);
     } else if (strcmp(name, "pm") == 0) {
         snprintf(out->pm, sizeof(out->pm), "%.15s", text);
     } else if (strcmp(name, "pm.max_children") == 0) {

@@ -1,6 +1,7 @@
 #include "deferd/handover.h"
 
 #include "deferd/buf.h"
+#include "deferd/channel.h"
 #include "deferd/child.h"
 
 #include <fcntl.h>
@@ -34,22 +35,36 @@ static void handover_set_all(const struct handover *handover, int cloexec)
     handover_set_cloexec(handover_config, cloexec);
 }
 
+void handover_add(struct handover *handover, const struct child *child, int current)
+{
+    if (handover->child_count < HANDOVER_CHILDREN_MAX) {
+        unsigned i = handover->child_count++;
+        handover->children[i].pid = child->pid;
+        handover->children[i].fd = child->channel != NULL ? channel_fd(child->channel) : -1;
+        handover->children[i].current = current;
+        handover->children[i].left = child->left;
+    }
+}
+
 /* A line for each descriptor. */
 int handover_write(const struct handover *handover, const struct config *config)
 {
-    char text[128 + ADDRESS_TEXT_MAX + sizeof(handover->pid_path)];
+    char text[128 + 2 * ADDRESS_TEXT_MAX + sizeof(handover->pid_path)];
+    char address[2 * ADDRESS_TEXT_MAX];
     struct buf state = {0};
     int rc = 0;
     for (unsigned i = 0; i < handover->sockets->count; i++) {
         const struct socket_entry *entry = &handover->sockets->entries[i];
+        address_print_resolved(&entry->asked, address, sizeof(address));
         snprintf(text, sizeof(text), "socket %d %llu %llu %s\n", entry->listener.fd,
                  (unsigned long long)entry->listener.dev, (unsigned long long)entry->listener.ino,
-                 entry->asked.text);
+                 address);
         rc |= buf_append(&state, text, strlen(text));
     }
     for (unsigned i = 0; i < handover->child_count; i++) {
-        snprintf(text, sizeof(text), "child %d %d %d\n", (int)handover->children[i].pid,
-                 handover->children[i].fd, handover->children[i].current);
+        snprintf(text, sizeof(text), "child %d %d %d %llu\n", (int)handover->children[i].pid,
+                 handover->children[i].fd, handover->children[i].current,
+                 (unsigned long long)handover->children[i].left);
         rc |= buf_append(&state, text, strlen(text));
     }
     snprintf(text, sizeof(text), "handoff %d %d\npid %d %s\n", handover->sockets->handoff[0],
@@ -88,6 +103,7 @@ static void handover_read_line(struct handover *handover, const char *line)
     struct socket_entry entry = {0};
     unsigned long long dev;
     unsigned long long ino;
+    unsigned long long left = 0; /* a binary of before does not say it */
     int a;
     int b;
     int c;
@@ -101,12 +117,13 @@ static void handover_read_line(struct handover *handover, const char *line)
         entry.listener.dev = (dev_t)dev;
         entry.listener.ino = (ino_t)ino;
         sockets->entries[sockets->count++] = entry;
-    } else if (sscanf(line, "child %d %d %d", &a, &b, &c) == 3 &&
+    } else if (sscanf(line, "child %d %d %d %llu", &a, &b, &c, &left) >= 3 &&
                handover->child_count < HANDOVER_CHILDREN_MAX) {
         unsigned i = handover->child_count++;
         handover->children[i].pid = a;
         handover->children[i].fd = b;
         handover->children[i].current = c;
+        handover->children[i].left = left;
     } else if (sscanf(line, "handoff %d %d", &a, &b) == 2) {
         sockets->handoff[0] = a;
         sockets->handoff[1] = b;

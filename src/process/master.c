@@ -2,22 +2,25 @@
  * Happy path: bind the sockets, start a worker, tell whoever waits that all is ready, and sleep. A
  * reload starts a second worker; once that is ready the first one is told to drain.
  * Failure modes: a configuration or a worker that is not in order changes nothing, and whoever
- * asked gets the reason; a worker that dies is replaced, later and later if it keeps dying, and the
- * sockets stay open meanwhile; a new binary that cannot be started leaves this one running.
+ * asked gets the reason; a worker that dies, or hangs and is killed (pulse), is replaced, later and
+ * later if it keeps dying, and the sockets stay open meanwhile; a new binary that cannot be started
+ * leaves this one running.
  */
 #include "deferd/master.h"
 
 #include "deferd/channel.h"
 #include "deferd/child.h"
 #include "deferd/daemon.h"
+#include "deferd/errand.h"
 #include "deferd/errorlog.h"
-#include "deferd/fpm.h"
 #include "deferd/handoff.h"
 #include "deferd/handover.h"
 #include "deferd/log.h"
-#include "deferd/logs.h"
+#include "deferd/loop.h"
 #include "deferd/privileges.h"
+#include "deferd/pulse.h"
 #include "deferd/sockets.h"
+#include "deferd/upgrade.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -31,16 +34,8 @@
 #include <utlist.h>
 #include <uv.h>
 
-/* How long a worker may take to say that it is ready. */
-#define MASTER_START_MS 30000
-
 /* A worker that lived shorter counts as one that keeps dying. */
 #define MASTER_STABLE_MS 10000
-
-/* How much longer than it may take a worker has to end: it cuts what runs by itself, unless it
- * hangs.
- */
-#define MASTER_HUNG_MS 3000
 
 /* How soon to try again to write what a slow reader of the log did not take. */
 #define MASTER_RELOG_MS 50
@@ -56,13 +51,11 @@ struct master {
     uv_loop_t loop;
     uv_signal_t signals[MASTER_SIGNALS];
     uv_prepare_t flush;
-    uv_timer_t start;    /* bounds the wait for the candidate */
-    uv_timer_t respawn;  /* the delay before the next worker */
-    uv_timer_t next;     /* begins what again says */
-    uv_timer_t become;   /* executes the new binary */
-    uv_timer_t watchdog; /* systemd's */
-    uv_timer_t hung;     /* bounds the end */
-    uv_timer_t relog;    /* while some of the log could not be written */
+    uv_timer_t respawn; /* the delay before the next worker */
+    uv_timer_t next;    /* begins what again says */
+    uv_timer_t become;  /* executes the new binary */
+    uv_timer_t relog;   /* while some of the log could not be written */
+    struct pulse pulse;
     struct options *options;
     struct config config;  /* what is in effect */
     struct config coming;  /* what the candidate is started with, if it is not the same */
@@ -89,7 +82,6 @@ static void master_reload(struct master *master, struct child *child, int upgrad
 static void master_end(struct master *master, uint64_t limit, const char *why);
 static void master_on_become(uv_timer_t *timer);
 static void master_block_signals(int how);
-static void master_on_start_timeout(uv_timer_t *timer);
 
 /* --- children --------------------------------------------------------------------------------- */
 
@@ -129,7 +121,6 @@ static void master_settle(struct master *master)
     master->candidate = NULL;
     master->reloading = 0;
     master->upgrading = 0;
-    uv_timer_stop(&master->start);
     if (master->again != 0) {
         uv_timer_start(&master->next, master_on_next, 0, 0);
     }
@@ -159,18 +150,6 @@ static void master_reload_failed(struct master *master, const char *why)
     }
 }
 
-/* The log follows the configuration that works. */
-static void master_move_log(const struct global_options *to)
-{
-    uid_t uid;
-    gid_t gid;
-    char err[512];
-    if (privileges_find(to->user, to->group, &uid, &gid, err, sizeof(err)) != 0 ||
-        errorlog_open(to, uid, gid, err, sizeof(err)) != 0) {
-        log_line(LOG_ERROR, "%s; the master's log goes on in the old one", err);
-    }
-}
-
 /* Connections that the current worker keeps are php-fpm workers it keeps; under load those are all
  * of them, for good, and a worker that drains would never get one for its last requests. So it
  * keeps none as long as there are others. */
@@ -195,8 +174,9 @@ static void master_take_over(struct master *master)
     struct child *old = master->current;
     int upgrading = master->upgrading;
     master->current = master->candidate;
+    pulse_is_ready(master->current);
     if (master->reloading) {
-        master_move_log(&master->coming.global);
+        errorlog_follow(&master->coming.global);
         config_free(&master->config);
         master->config = master->coming;
         master->coming = (struct config){0};
@@ -207,7 +187,9 @@ static void master_take_over(struct master *master)
     master->ready = 1;
     master_reply(master, NULL); /* before it is told to drain: it has the answer to hand on */
     if (old != NULL) {
-        child_tell(old, "retire %llu", (unsigned long long)master->config.global.shutdown_timeout);
+        uint64_t limit = master->config.global.shutdown_timeout;
+        child_tell(old, "retire %llu", (unsigned long long)limit);
+        pulse_expect_end(old, limit);
     }
     master_say_share(master);
     daemon_ready(NULL);
@@ -220,17 +202,19 @@ static void master_take_over(struct master *master)
     }
 }
 
-/* Only this process may be allowed to signal php-fpm; which one, its own configuration says. */
-static void master_reload_fpm(const struct master *master, const struct child *child,
-                              const char *name)
+/* A worker was told to pause a pool, or to let it go on: its successors are to know, and the others
+ * that have requests of it. */
+static void master_remember_pause(struct master *master, const struct child *from, const char *line)
 {
-    char err[256] = "there is no such pool";
-    const struct pool_options *pool = config_find_pool(&master->config, name);
-    if (pool != NULL && pool->fpm_pid[0] != '\0' &&
-        fpm_signal_reload(pool->fpm_pid, err, sizeof(err)) == 0) {
-        child_tell(child, "done");
-    } else {
-        child_tell(child, "failed %s", err);
+    const struct child *child = NULL;
+    const char *name = strchr(line, ' ') + 1;
+    config_set_paused(&master->config, name, line[0] == 'p');
+    config_set_paused(&master->coming, name, line[0] == 'p');
+    DL_FOREACH(master->children, child)
+    {
+        if (child != from && !master->ending) {
+            child_tell(child, "%s", line);
+        }
     }
 }
 
@@ -242,8 +226,8 @@ static void master_on_line(struct child *child, char *line)
         master_take_over(master);
     } else if (strncmp(line, "failed ", 7) == 0) {
         snprintf(child->why, sizeof(child->why), "%s", line + 7);
-    } else if (strcmp(line, "pong") == 0 && child == master->current) {
-        sd_notify(0, "WATCHDOG=1");
+    } else if (strcmp(line, "pong") == 0) {
+        pulse_answered(&master->pulse, child);
     } else if (strcmp(line, "leaving") == 0 && child == master->current && !master->ending) {
         log_line(LOG_NOTICE, "worker %d was told to end by somebody else; it is replaced",
                  (int)child->pid);
@@ -253,29 +237,27 @@ static void master_on_line(struct child *child, char *line)
         }
     } else if (strcmp(line, "reload") == 0 || strcmp(line, "upgrade") == 0) {
         master_reload(master, child, line[0] == 'u');
-    } else if (strncmp(line, "fpm ", 4) == 0) {
-        master_reload_fpm(master, child, line + 4);
+    } else if (strncmp(line, "pause ", 6) == 0 || strncmp(line, "resume ", 7) == 0) {
+        master_remember_pause(master, child, line);
     } else if (strcmp(line, "quit") == 0) {
         child_tell(child, "done");
         master_end(master, master->config.global.shutdown_timeout, "quit");
+    } else {
+        errand_run(&master->config, child, line);
     }
 }
 
 static void master_child_ended(struct master *master, struct child *child, int status)
 {
     char how[600];
-    const char *colon = child->why[0] != '\0' ? ": " : "";
-    if (WIFSIGNALED(status)) {
-        snprintf(how, sizeof(how), "worker %d was ended by signal %d%s%s", (int)child->pid,
-                 WTERMSIG(status), colon, child->why);
-    } else {
-        snprintf(how, sizeof(how), "worker %d ended with status %d%s%s", (int)child->pid,
-                 WEXITSTATUS(status), colon, child->why);
-    }
+    child_describe_end(child, status, how, sizeof(how));
     int current = child == master->current;
     int candidate = child == master->candidate;
     int stable = uv_now(&master->loop) - child->started >= MASTER_STABLE_MS;
     log_line(current && !master->ending ? LOG_ALERT : LOG_NOTICE, "%s", how);
+    if (child->hung && master->ending) {
+        master->status = EXIT_FAILURE;
+    }
     master_forget_child(master, child);
     if (current || candidate) {
         master->deaths = current && stable ? 0 : master->deaths + 1;
@@ -311,18 +293,8 @@ static int master_spawn(struct master *master, const char *binary, const struct 
     child->owner = master;
     DL_APPEND(master->children, child);
     master->candidate = child;
-    uv_timer_start(&master->start, master_on_start_timeout, MASTER_START_MS, 0);
+    pulse_expect_ready(child);
     return 0;
-}
-
-static void master_on_start_timeout(uv_timer_t *timer)
-{
-    const struct master *master = timer->data;
-    if (master->candidate != NULL) {
-        snprintf(master->candidate->why, sizeof(master->candidate->why),
-                 "it was not ready within %d s", MASTER_START_MS / 1000);
-        kill(master->candidate->pid, SIGKILL);
-    }
 }
 
 static void master_on_respawn(uv_timer_t *timer)
@@ -355,21 +327,6 @@ static void master_spawn_again(struct master *master)
 
 /* --- reloading -------------------------------------------------------------------------------- */
 
-static int master_want_sockets(struct master *master, const struct config *config, char *err,
-                               size_t err_size)
-{
-    struct socket_spec specs[SOCKETS_LIST_MAX];
-    unsigned count = sockets_of_config(config, specs);
-    sockets_begin(&master->sockets);
-    for (unsigned i = 0; i < count; i++) {
-        if (specs[i].address.len > 0 &&
-            sockets_want(&master->sockets, &specs[i], err, err_size) != 0) {
-            return -1;
-        }
-    }
-    return 0;
-}
-
 /* child: who asked, or NULL. */
 static void master_reload(struct master *master, struct child *child, int upgrade)
 {
@@ -401,7 +358,8 @@ static void master_reload(struct master *master, struct child *child, int upgrad
         master_reload_failed(master, err);
         return;
     }
-    if (master_want_sockets(master, &master->coming, err, sizeof(err)) != 0 ||
+    config_keep_paused(&master->coming, &master->config);
+    if (sockets_want_all(&master->sockets, &master->coming, err, sizeof(err)) != 0 ||
         master_spawn(master, upgrade ? master->binary : "/proc/self/exe", &master->coming, err,
                      sizeof(err)) != 0) {
         master_reload_failed(master, err);
@@ -410,23 +368,6 @@ static void master_reload(struct master *master, struct child *child, int upgrad
 
 /* --- ending ----------------------------------------------------------------------------------- */
 
-static void master_kill_all(struct master *master)
-{
-    const struct child *child = NULL;
-    DL_FOREACH(master->children, child)
-    {
-        kill(child->pid, SIGKILL);
-    }
-}
-
-static void master_on_hung(uv_timer_t *timer)
-{
-    struct master *master = timer->data;
-    log_line(LOG_ALERT, "a worker hangs: it has not ended in time; it is killed");
-    master->status = EXIT_FAILURE;
-    master_kill_all(master);
-}
-
 /* limit: milliseconds, 0 for none. */
 static void master_end(struct master *master, uint64_t limit, const char *why)
 {
@@ -434,20 +375,19 @@ static void master_end(struct master *master, uint64_t limit, const char *why)
     if (master->ending) {
         log_line(LOG_NOTICE, "%s: ending at once", why);
         master->status = EXIT_FAILURE;
-        master_kill_all(master);
+        child_kill_all(master->children);
         return;
     }
     log_line(LOG_NOTICE, "%s: ending", why);
     sd_notify(0, "STOPPING=1\nSTATUS=Ending");
     master->ending = 1;
+    master->candidate = NULL; /* one that was to be ends like the others */
     uv_timer_stop(&master->respawn);
     sockets_close(&master->sockets); /* nobody would ever take who connects now */
     DL_FOREACH(master->children, child)
     {
         child_tell(child, "drain %llu", (unsigned long long)limit);
-    }
-    if (limit > 0) {
-        uv_timer_start(&master->hung, master_on_hung, limit + MASTER_HUNG_MS, 0);
+        pulse_expect_end(child, limit);
     }
 }
 
@@ -466,28 +406,11 @@ static void master_on_child_signal(struct master *master)
     }
 }
 
-static void master_reopen_logs(struct master *master)
-{
-    const struct config *config = &master->config;
-    struct child *child = NULL;
-    uid_t uid;
-    gid_t gid;
-    char err[256];
-    log_reopen();
-    if (privileges_find(config->global.user, config->global.group, &uid, &gid, err, sizeof(err)) ==
-        0) {
-        logs_make_files(config->pools, config->pool_count, uid, gid);
-    }
-    DL_FOREACH(master->children, child)
-    {
-        child_tell(child, "reopen");
-    }
-}
-
 static void master_on_signal(uv_signal_t *handle, int number)
 {
     char why[32];
     struct master *master = handle->data;
+    const struct child *child = NULL;
     const struct global_options *global = &master->config.global;
     snprintf(why, sizeof(why), "signal %d", number);
     switch (number) {
@@ -501,7 +424,11 @@ static void master_on_signal(uv_signal_t *handle, int number)
         master_reload(master, NULL, 1);
         break;
     case SIGUSR1:
-        master_reopen_logs(master);
+        errorlog_reopen(&master->config);
+        DL_FOREACH(master->children, child)
+        {
+            child_tell(child, "reopen");
+        }
         break;
     case SIGQUIT:
         master_end(master, global->shutdown_timeout, why);
@@ -528,66 +455,25 @@ static void master_block_signals(int how)
     sigprocmask(how, &set, NULL);
 }
 
-static void master_fill_handover(struct master *master, struct handover *out)
-{
-    const struct child *child = NULL;
-    *out = (struct handover){.sockets = &master->sockets, .pid_fd = master->pid_fd};
-    snprintf(out->pid_path, sizeof(out->pid_path), "%s", master->pid_path);
-    DL_FOREACH(master->children, child)
-    {
-        if (out->child_count < HANDOVER_CHILDREN_MAX) {
-            unsigned i = out->child_count++;
-            out->children[i].pid = child->pid;
-            out->children[i].fd = child->channel != NULL ? channel_fd(child->channel) : -1;
-            out->children[i].current = child == master->current;
-        }
-    }
-}
-
-/* The command line as it was, but for the file's path, which holds in any directory. */
-static const char **master_argv(const struct master *master)
-{
-    const struct options *options = master->options;
-    const char **argv = calloc(4 + 2 * (size_t)options->override_count, sizeof(*argv));
-    size_t n = 0;
-    if (argv == NULL) {
-        return NULL;
-    }
-    argv[n++] = master->argv0;
-    argv[n++] = "-c";
-    argv[n++] = options->file;
-    for (unsigned i = 0; i < options->override_count; i++) {
-        argv[n++] = "-o";
-        argv[n++] = options->overrides[i];
-    }
-    return argv;
-}
-
 static void master_on_become(uv_timer_t *timer)
 {
     static struct handover handover;
     struct master *master = timer->data;
-    const char **argv = master_argv(master);
-    if (master->ending) {
-        master_block_signals(SIG_UNBLOCK);
-        free(argv);
-        return;
+    const struct child *child = NULL;
+    if (!master->ending) {
+        if (master->again != 0) {
+            kill(getpid(), master->again); /* as it is blocked, the new one gets it */
+            master->again = 0;
+        }
+        handover = (struct handover){.sockets = &master->sockets, .pid_fd = master->pid_fd};
+        snprintf(handover.pid_path, sizeof(handover.pid_path), "%s", master->pid_path);
+        DL_FOREACH(master->children, child)
+        {
+            handover_add(&handover, child, child == master->current);
+        }
+        upgrade_execute(master->binary, master->argv0, master->options, &master->config, &handover);
     }
-    if (master->again != 0) {
-        kill(getpid(), master->again); /* as it is blocked, the new one gets it */
-        master->again = 0;
-    }
-    master_fill_handover(master, &handover);
-    log_line(LOG_NOTICE, "upgrade: master %d goes on as %s", (int)getpid(), master->binary);
-    log_flush();
-    if (argv != NULL && handover_write(&handover, &master->config) == 0) {
-        execv(master->binary, (char *const *)argv);
-    }
-    log_line(LOG_ERROR, "upgrade: %s: %s; the master stays the old one", master->binary,
-             strerror(errno));
-    handover_undo(&handover);
     master_block_signals(SIG_UNBLOCK);
-    free(argv);
 }
 
 /* Takes over from the binary that was this process before. */
@@ -607,6 +493,7 @@ static void master_read_handover(struct master *master)
             continue;
         }
         child->owner = master;
+        child->left = handover.children[i].left;
         DL_APPEND(master->children, child);
         if (handover.children[i].current) {
             master->current = child;
@@ -634,23 +521,11 @@ static void master_on_prepare(uv_prepare_t *prepare)
     }
 }
 
-static void master_on_watchdog(uv_timer_t *timer)
-{
-    const struct master *master = timer->data;
-    if (master->current != NULL) {
-        child_tell(master->current, "ping"); /* the pong is what systemd hears of */
-    } else {
-        sd_notify(0, "WATCHDOG=1"); /* without a worker, this process is what works */
-    }
-}
-
 static int master_open_loop(struct master *master)
 {
     int rc = uv_loop_init(&master->loop);
-    uint64_t watchdog_us;
     master->loop.data = master; /* it is open */
-    uv_timer_t *timers[] = {&master->start,    &master->respawn, &master->next, &master->become,
-                            &master->watchdog, &master->hung,    &master->relog};
+    uv_timer_t *timers[] = {&master->respawn, &master->next, &master->become, &master->relog};
     for (size_t i = 0; rc == 0 && i < sizeof(timers) / sizeof(timers[0]); i++) {
         timers[i]->data = master;
         rc = uv_timer_init(&master->loop, timers[i]);
@@ -667,10 +542,11 @@ static int master_open_loop(struct master *master)
         uv_prepare_init(&master->loop, &master->flush);
         uv_prepare_start(&master->flush, master_on_prepare);
     }
-    if (rc == 0 && sd_watchdog_enabled(0, &watchdog_us) > 0) {
-        uv_timer_start(&master->watchdog, master_on_watchdog, 0, watchdog_us / 3000);
-    }
-    return rc;
+    master->pulse = (struct pulse){.children = &master->children,
+                                   .current = &master->current,
+                                   .candidate = &master->candidate,
+                                   .limit = &master->config.global.hang_timeout};
+    return rc != 0 ? rc : pulse_open(&master->pulse, &master->loop);
 }
 
 /* What there is before the first worker: background, log, loop. */
@@ -722,7 +598,7 @@ static int master_prepare(struct master *master, char *err, size_t err_size)
             return -1;
         }
     }
-    if (master_want_sockets(master, &master->config, err, err_size) != 0) {
+    if (sockets_want_all(&master->sockets, &master->config, err, err_size) != 0) {
         return -1;
     }
     if (master->current != NULL) {
@@ -734,14 +610,6 @@ static int master_prepare(struct master *master, char *err, size_t err_size)
     return master_spawn(master, "/proc/self/exe", &master->config, err, err_size);
 }
 
-static void master_close_handle(uv_handle_t *handle, void *arg)
-{
-    (void)arg;
-    if (!uv_is_closing(handle)) {
-        uv_close(handle, NULL);
-    }
-}
-
 static void master_close(struct master *master)
 {
     if (master->pid_fd >= 0) {
@@ -749,28 +617,10 @@ static void master_close(struct master *master)
     }
     sockets_close(&master->sockets);
     if (master->loop.data != NULL) {
-        uv_walk(&master->loop, master_close_handle, NULL);
-        uv_run(&master->loop, UV_RUN_DEFAULT);
-        uv_loop_close(&master->loop);
+        loop_close(&master->loop);
     }
     config_free(&master->config);
     config_free(&master->coming);
-}
-
-/* What an upgrade starts: the path this process was started by, which may be a link that is turned
- * to another file; or the file itself, if it was found by PATH. Returns 0 or -1. */
-static int master_find_binary(struct master *master)
-{
-    char directory[PATH_MAX];
-    if (master->argv0[0] == '/') {
-        snprintf(master->binary, sizeof(master->binary), "%s", master->argv0);
-        return 0;
-    }
-    if (strchr(master->argv0, '/') != NULL && getcwd(directory, sizeof(directory)) != NULL) {
-        int n = snprintf(master->binary, sizeof(master->binary), "%s/%s", directory, master->argv0);
-        return n < (int)sizeof(master->binary) ? 0 : -1;
-    }
-    return readlink("/proc/self/exe", master->binary, sizeof(master->binary) - 1) > 0 ? 0 : -1;
 }
 
 int master_run(struct options *options, char **argv)
@@ -783,7 +633,8 @@ int master_run(struct options *options, char **argv)
     master.argv0 = argv[0];
     master.pid_fd = -1;
     signal(SIGPIPE, SIG_IGN); /* a worker may die while it is written to */
-    if (master_find_binary(&master) != 0 || master_prepare(&master, err, sizeof(err)) != 0) {
+    if (upgrade_find_binary(argv[0], master.binary, sizeof(master.binary)) != 0 ||
+        master_prepare(&master, err, sizeof(err)) != 0) {
         log_line(LOG_ALERT, "%s", err);
         log_close();
         daemon_ready(err);

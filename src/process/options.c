@@ -236,6 +236,7 @@ static int options_read(const struct options *options, struct config *config)
     if (options->source[0] == '\0') {
         return options_apply(options, config);
     }
+    config->handed_on = 1;
     config_load(config, options->source);
     return config_finish(config, options->source);
 }
@@ -257,6 +258,18 @@ static int options_make_absolute(struct options *options)
     return 0;
 }
 
+/* Upstreams that are there before the file and -o are read are those of --upstream. */
+static void options_number(struct options_state *state)
+{
+    struct config *config = &state->options->config;
+    for (unsigned i = 0; i < config->pool_count; i++) {
+        struct pool_options *pool = config->pools[i];
+        for (unsigned j = 0; j < pool->upstream_count; j++) {
+            pool->upstreams[j].numbered = 1;
+        }
+    }
+}
+
 static enum options_result options_finish(struct options_state *state)
 {
     struct options *options = state->options;
@@ -264,6 +277,7 @@ static enum options_result options_finish(struct options_state *state)
     if (state->flags > 0 && options->file[0] != '\0') {
         return options_wrong("flags and -c do not go together; -o sets single directives");
     }
+    options_number(state);
     const char *handed = getenv(HANDOVER_CONFIG);
     if (options->worker) {
         snprintf(options->source, sizeof(options->source), "/proc/self/fd/%d", SOCKETS_CONFIG);
@@ -281,7 +295,7 @@ static enum options_result options_finish(struct options_state *state)
         return OPTIONS_WRONG;
     }
     if (state->dump) {
-        config_print(config, stdout);
+        config_print(config, 0, stdout);
     }
     if (state->test || state->dump) {
         fprintf(stderr, "deferd: the configuration is in order\n");

@@ -1,5 +1,7 @@
 #include "deferd/privileges.h"
 
+#include "deferd/log.h"
+
 #include <errno.h>
 #include <grp.h>
 #include <pwd.h>
@@ -35,6 +37,28 @@ int privileges_find(const char *user, const char *group, uid_t *uid, gid_t *gid,
     return 0;
 }
 
+void privileges_warn(const char *user, const char *group)
+{
+    const struct passwd *is_user = user[0] != '\0' ? getpwnam(user) : NULL;
+    const struct group *is_group = group[0] != '\0' ? getgrnam(group) : NULL;
+    if (geteuid() == 0) {
+        return;
+    }
+    if (is_user != NULL && is_user->pw_uid != geteuid()) {
+        log_line(LOG_WARNING, "user = %s is ignored: deferd is not started by root", user);
+    }
+    if (is_group != NULL && is_group->gr_gid != getegid()) {
+        log_line(LOG_WARNING, "group = %s is ignored: deferd is not started by root", group);
+    }
+}
+
+/* The groups beside gid: those of the user; without one, none. What root was in, for whatever
+ * reason, a worker that was given a group is not. Returns 0 or -1. */
+static int privileges_set_groups(const char *user, gid_t gid)
+{
+    return user[0] != '\0' ? initgroups(user, gid) : setgroups(1, &gid);
+}
+
 int privileges_drop(const char *user, const char *group, char *err, size_t err_size)
 {
     uid_t uid;
@@ -43,8 +67,8 @@ int privileges_drop(const char *user, const char *group, char *err, size_t err_s
         return -1;
     }
     /* In this order: who is not root any more can change no groups. */
-    if ((gid != (gid_t)-1 && setgid(gid) != 0) ||
-        (uid != (uid_t)-1 && (initgroups(user, gid) != 0 || setuid(uid) != 0))) {
+    if ((gid != (gid_t)-1 && (setgid(gid) != 0 || privileges_set_groups(user, gid) != 0)) ||
+        (uid != (uid_t)-1 && setuid(uid) != 0)) {
         snprintf(err, err_size, "cannot become user \"%s\", group \"%s\": %s", user, group,
                  strerror(errno));
         return -1;

@@ -21,7 +21,8 @@ struct socket_entry *sockets_find(struct sockets *sockets, const struct address 
 {
     for (unsigned i = 0; i < sockets->count; i++) {
         const struct address *known = &sockets->entries[i].asked;
-        if (known->len == address->len && memcmp(&known->sa, &address->sa, known->len) == 0) {
+        if (!sockets->entries[i].gone && known->len == address->len &&
+            memcmp(&known->sa, &address->sa, known->len) == 0) {
             return &sockets->entries[i];
         }
     }
@@ -80,7 +81,8 @@ void sockets_take_systemd(struct sockets *sockets)
     }
 }
 
-void sockets_begin(struct sockets *sockets)
+/* Marks all as not wanted and not made. */
+static void sockets_begin(struct sockets *sockets)
 {
     for (unsigned i = 0; i < sockets->count; i++) {
         sockets->entries[i].wanted = 0;
@@ -190,15 +192,33 @@ int sockets_make(struct listener *listener, const struct socket_spec *spec, char
     return rc;
 }
 
-int sockets_want(struct sockets *sockets, const struct socket_spec *spec, char *err,
-                 size_t err_size)
+/* Has somebody deleted its file? Nobody can connect to it any more then. A file of somebody else's
+ * in its place is left alone. */
+static int sockets_is_gone(const struct socket_entry *entry)
+{
+    struct stat st;
+    const char *path = ((const struct sockaddr_un *)&entry->asked.sa)->sun_path;
+    if (!address_is_unix(&entry->asked) || lstat(path, &st) == 0 || errno != ENOENT) {
+        return 0;
+    }
+    if (entry->listener.ino == 0) {
+        log_line(LOG_WARNING, "%s: the file is gone; systemd made it, and has to make it again",
+                 entry->asked.text);
+        return 0;
+    }
+    log_line(LOG_WARNING, "%s: somebody has deleted the file; it is made again", entry->asked.text);
+    return 1;
+}
+
+static int sockets_want(struct sockets *sockets, const struct socket_spec *spec, char *err,
+                        size_t err_size)
 {
     struct socket_rights rights;
     struct socket_entry *entry = sockets_find(sockets, &spec->address);
     if (sockets_rights(spec, &rights, err, err_size) != 0) {
         return -1;
     }
-    if (entry != NULL) {
+    if (entry != NULL && !sockets_is_gone(entry)) {
         entry->wanted = 1;
         entry->coming = rights;
         return 0;
@@ -216,7 +236,24 @@ int sockets_want(struct sockets *sockets, const struct socket_spec *spec, char *
     if (sockets_make(&made.listener, spec, err, err_size) != 0) {
         return -1;
     }
+    if (entry != NULL) {
+        entry->gone = 1;
+    }
     sockets->entries[sockets->count++] = made;
+    return 0;
+}
+
+int sockets_want_all(struct sockets *sockets, const struct config *config, char *err,
+                     size_t err_size)
+{
+    struct socket_spec specs[SOCKETS_LIST_MAX];
+    unsigned count = sockets_of_config(config, specs);
+    sockets_begin(sockets);
+    for (unsigned i = 0; i < count; i++) {
+        if (specs[i].address.len > 0 && sockets_want(sockets, &specs[i], err, err_size) != 0) {
+            return -1;
+        }
+    }
     return 0;
 }
 
@@ -235,6 +272,7 @@ void sockets_undo(struct sockets *sockets)
             sockets_drop(sockets, i);
         } else {
             sockets->entries[i].wanted = 1;
+            sockets->entries[i].gone = 0;
         }
     }
 }

@@ -14,11 +14,13 @@
 #include "deferd/http.h"
 #include "deferd/log.h"
 #include "deferd/logs.h"
+#include "deferd/loop.h"
 #include "deferd/privileges.h"
 #include "deferd/proxy.h"
 #include "deferd/server.h"
 #include "deferd/sockets.h"
 #include "deferd/status.h"
+#include "deferd/stop.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -91,6 +93,8 @@ static void worker_drain(struct worker *worker, const char *why, uint64_t limit)
     }
     if (worker->channel != NULL) {
         channel_unref(worker->channel); /* the master knows the rest by our exit status */
+    } else {
+        proxy_resume(&worker->proxy); /* nobody is left who could */
     }
 }
 
@@ -123,6 +127,17 @@ static int worker_on_hand_over(void *arg, const struct pool *pool, int fd)
     return handoff_send(&worker->handoff, pool->options->name, fd);
 }
 
+/* The master tells what another worker was told. */
+static void worker_set_paused(struct worker *worker, const char *name, int paused)
+{
+    struct pool *pool = proxy_pool(&worker->proxy, name);
+    if (pool != NULL && paused) {
+        pool_pause(pool);
+    } else if (pool != NULL) {
+        pool_resume(pool);
+    }
+}
+
 static void worker_on_line(void *arg, char *line)
 {
     struct worker *worker = arg;
@@ -130,8 +145,11 @@ static void worker_on_line(void *arg, char *line)
         worker->proxy.events.hand_over = worker_on_hand_over;
         worker_drain(worker, "another worker has taken over", strtoull(line + 7, NULL, 10));
     } else if (strncmp(line, "drain ", 6) == 0) {
-        worker->proxy.events.hand_over = NULL; /* nobody is left to have them */
+        worker->proxy.events.hand_over = NULL; /* nobody is left to have them, */
         worker_drain(worker, "the master says", strtoull(line + 6, NULL, 10));
+        proxy_resume(&worker->proxy); /* or to resume a pool */
+    } else if (strncmp(line, "pause ", 6) == 0 || strncmp(line, "resume ", 7) == 0) {
+        worker_set_paused(worker, strchr(line, ' ') + 1, line[0] == 'p');
     } else if (strcmp(line, "reopen") == 0) {
         logs_reopen(&worker->logs);
     } else if (strcmp(line, "share") == 0 || strcmp(line, "alone") == 0) {
@@ -202,8 +220,24 @@ static int worker_ask_itself(struct worker *worker, const char *what, char *err,
         control_master_answered(&worker->control, rc == 0 ? NULL : why);
         return 0;
     }
+    if (strncmp(what, "end ", 4) == 0) {
+        snprintf(
+            err, err_size,
+            "the worker is another user's; only a master that is root may signal it, and there "
+            "is no master, for there is no configuration file");
+        return -1;
+    }
     snprintf(err, err_size, "%.60s: there is no master, for there is no configuration file", what);
     return -1;
+}
+
+static void worker_on_paused(void *arg, const struct pool *pool)
+{
+    const struct worker *worker = arg;
+    if (worker->channel != NULL) {
+        channel_send(worker->channel, "%s %s", pool->paused ? "pause" : "resume",
+                     pool->options->name);
+    }
 }
 
 static int worker_on_ask(void *arg, const char *what, char *err, size_t err_size)
@@ -224,6 +258,8 @@ static void worker_on_master_gone(void *arg)
     if (!worker->proxy.draining) {
         log_line(LOG_ALERT, "the master is gone");
         worker_drain(worker, "without a master", worker->options->config.global.shutdown_timeout);
+    } else {
+        proxy_resume(&worker->proxy);
     }
 }
 
@@ -383,10 +419,12 @@ static int worker_start(struct worker *worker, int under_master, struct listener
     }
     if (rc == 0) {
         worker->proxy.max_conns = worker_raise_files(config->global.rlimit_files, workers);
+        privileges_warn(config->global.user, config->global.group);
         if (privileges_drop(config->global.user, config->global.group, err, err_size) != 0) {
             return -1;
         }
         worker_check_stop_dir(&config->global);
+        stop_sweep(config->global.stop_dir);
         worker_want_events(worker);
         worker->proxy.stop_dir = config->global.stop_dir;
         worker->proxy.know_workers = config->global.control[0] != '\0';
@@ -407,7 +445,7 @@ static int worker_listen(struct worker *worker, const struct listener *listeners
                          size_t err_size)
 {
     static const unsigned rights[] = {CONTROL_READ | CONTROL_CHANGE, CONTROL_READ};
-    const struct control_events events = {worker_on_ask, worker};
+    const struct control_events events = {worker_on_ask, worker_on_paused, worker};
     unsigned pools = worker->options->config.pool_count;
     for (unsigned i = 0; i < pools; i++) {
         if (proxy_listen(&worker->proxy, i, &listeners[i], err, err_size) != 0) {
@@ -457,14 +495,6 @@ static void worker_say_ready(const struct worker *worker)
     }
 }
 
-static void worker_close_handle(uv_handle_t *handle, void *arg)
-{
-    (void)arg;
-    if (!uv_is_closing(handle)) {
-        uv_close(handle, NULL);
-    }
-}
-
 /* Closes what only the process itself still has open. */
 static void worker_end(struct worker *worker)
 {
@@ -477,9 +507,7 @@ static void worker_end(struct worker *worker)
     if (worker->http != NULL) {
         http_close(worker->http);
     }
-    uv_walk(&worker->loop, worker_close_handle, NULL);
-    uv_run(&worker->loop, UV_RUN_DEFAULT);
-    uv_loop_close(&worker->loop);
+    loop_close(&worker->loop);
     control_free(&worker->control);
     status_free(&worker->status);
     proxy_free(&worker->proxy);

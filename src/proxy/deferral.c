@@ -189,29 +189,39 @@ enum outcome deferral_outcome(const struct deferral *deferral, int end_request)
     return end_request && !deferral->reported ? OUTCOME_UNREPORTED : OUTCOME_LOST;
 }
 
-size_t deferral_unfinished(const struct deferral *deferral, char *out, size_t size)
+/* The names of the tasks in a state up to `last`. */
+static size_t deferral_join(const struct deferral *deferral, enum task_state last, char *out,
+                            size_t size)
 {
     static const char more[] = "...";
     size_t at = 0;
-    int full = 0;
     assert(size > sizeof(more));
     out[0] = '\0';
-    for (size_t i = 0; i < deferral->named && !full; i++) {
+    for (size_t i = 0; i < deferral->named; i++) {
         const struct task *task = deferral->tasks[i];
         size_t room = size - at - sizeof(more);
-        if (task->state > TASK_RUNNING) {
+        if (task->state > last) {
             continue;
         }
         int n = snprintf(out + at, room, "%s%s", at > 0 ? ", " : "", task->name);
-        full = (size_t)n >= room;
-        if (full) {
+        if ((size_t)n >= room) {
             memcpy(out + at, more, sizeof(more));
-        } else {
-            at += (size_t)n;
+            return at + sizeof(more) - 1;
         }
+        at += (size_t)n;
     }
-    size_t ended = deferral->done + deferral->failed + deferral->skipped;
-    return deferral->total - ended;
+    return at;
+}
+
+size_t deferral_names(const struct deferral *deferral, char *out, size_t size)
+{
+    return deferral_join(deferral, TASK_SKIPPED, out, size);
+}
+
+size_t deferral_unfinished(const struct deferral *deferral, char *out, size_t size)
+{
+    deferral_join(deferral, TASK_RUNNING, out, size);
+    return deferral->total - deferral->done - deferral->failed - deferral->skipped;
 }
 
 void deferral_free(struct deferral *deferral)

@@ -36,7 +36,8 @@ unsigned pool_options_workers(const struct pool_options *options)
 
 int pool_open(struct pool *pool, struct proxy *proxy, const struct pool_options *options)
 {
-    *pool = (struct pool){.proxy = proxy, .loop = proxy->loop, .options = options};
+    *pool = (struct pool){
+        .proxy = proxy, .loop = proxy->loop, .options = options, .paused = options->paused};
     uv_timer_t *timers[] = {&pool->retry, &pool->queue_timer, &pool->defer_timer, &pool->expire};
     for (size_t i = 0; i < sizeof(timers) / sizeof(timers[0]); i++) {
         timers[i]->data = pool;
@@ -243,7 +244,7 @@ void pool_dispatch(struct pool *pool)
 
 void pool_pause(struct pool *pool)
 {
-    pool->paused = !pool->proxy->draining;
+    pool->paused = 1;
 }
 
 void pool_resume(struct pool *pool)
@@ -454,7 +455,7 @@ void pool_drain(struct pool *pool)
         client_drain(client);
     }
     pool_shut_idle(pool);
-    pool_resume(pool);
+    pool_dispatch(pool);
     uv_unref((uv_handle_t *)&pool->queue_timer); /* what is left is not waiting for them */
     uv_unref((uv_handle_t *)&pool->defer_timer);
     pool->drained_at = uv_now(pool->loop);

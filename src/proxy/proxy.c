@@ -70,6 +70,13 @@ void proxy_drain(struct proxy *proxy)
     }
 }
 
+void proxy_resume(struct proxy *proxy)
+{
+    for (unsigned i = 0; i < proxy->pool_count; i++) {
+        pool_resume(&proxy->pools[i]);
+    }
+}
+
 void proxy_log_cut(const struct proxy *proxy)
 {
     for (unsigned i = 0; i < proxy->pool_count; i++) {

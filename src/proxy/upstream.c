@@ -12,6 +12,11 @@
 /* A worker that has answered a barrier reads on at once, if it gets a processor. */
 #define UPSTREAM_LOOK_MS 1
 
+const char *upstream_name(const struct upstream_options *options)
+{
+    return options->name[0] != '\0' && !options->numbered ? options->name : options->address.text;
+}
+
 int upstream_open(struct upstream *upstream, struct pool *pool,
                   const struct upstream_options *options, unsigned index)
 {

@@ -37,7 +37,7 @@ static char *print(const struct config *config)
     size_t len = 0;
     FILE *out = open_memstream(&text, &len);
     fuzz_assert(out != NULL);
-    config_print(config, out);
+    config_print(config, 1, out);
     fclose(out);
     return text;
 }

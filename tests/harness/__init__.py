@@ -13,7 +13,7 @@ from .client import FcgiClient, Response
 from .control import CommandFailed, Control, control, deferctl
 from .daemon import Deferd
 from .fifo import Fifo
-from .fpm import Fpm
+from .fpm import POLYFILLED, Fpm
 from .gate import Gate
 from .master import Master
 from .nginx import Nginx
@@ -22,6 +22,7 @@ from .waiting import DeadlinePassed, wait_until
 from .workspace import Workspace
 
 __all__ = [
+    "POLYFILLED",
     "Address",
     "App",
     "Background",

@@ -1,7 +1,8 @@
-"""A php-fpm of its own: one pool, a temporary directory, no system configuration touched."""
+"""A php-fpm of its own: its pools, a temporary directory, no system configuration touched."""
 
 import glob
 import os
+import pathlib
 import re
 import shutil
 import signal
@@ -10,6 +11,12 @@ from . import proc
 from .address import Address, local_address
 from .process import Process
 from .waiting import wait_until
+
+# What php.ini has for applications that know nothing of deferd.
+POLYFILLED = {
+    "auto_prepend_file": str(pathlib.Path(__file__).resolve().parents[2] / "php" / "polyfill.php"),
+    "disable_functions": "fastcgi_finish_request",
+}
 
 
 def find_binary():
@@ -29,13 +36,14 @@ class Fpm(Process):
 
     It listens on a unix socket, or on `listen`; port 0 there is a free one.
     `ini` are PHP settings, `pool` and `options` further lines of the pool's and the
-    global section of its configuration.
+    global section of its configuration. `php_ini` are settings for php.ini, which hold for
+    all pools. `others` are the names of further pools, alike, at `other(name)`.
     """
 
     name = "php-fpm"
 
     def __init__(self, workspace, workers=4, listen=None, ini=None, pool=None, options=None,
-                 name="fpm"):
+                 php_ini=None, others=(), name="fpm"):
         super().__init__()
         self._directory = workspace.make_directory(name)
         self.workers_wanted = workers
@@ -43,6 +51,8 @@ class Fpm(Process):
         self._ini = ini or {}
         self._pool = pool or {}
         self._options = options or {}
+        self._php_ini = php_ini or {}
+        self._others = others
         self._listener = None
 
     def __enter__(self):
@@ -58,11 +68,14 @@ class Fpm(Process):
         configuration = os.path.join(self._directory, "php-fpm.conf")
         with open(configuration, "w", encoding="utf-8") as file:
             file.write(self._configuration())
-        argv = [find_binary(), "--nodaemonize", "--fpm-config", configuration]
+        # pcov, which is installed to test the PHP package, would slow each request.
+        argv = [find_binary(), "--nodaemonize", "--fpm-config", configuration,
+                "--define", "pcov.enabled=0"]
         if os.geteuid() == 0:
             argv.append("--allow-to-run-as-root")
         before = len(self.lines)
-        self.spawn(argv, *self._inherited())
+        env, fds = self._inherited()
+        self.spawn(argv, {**env, **self._scanned()}, fds)
         self.wait_for_line("ready to handle connections", 10.0, after=before)
         if self._listener is not None:
             self._listener.close()
@@ -72,11 +85,25 @@ class Fpm(Process):
     def _inherited(self):
         """A TCP socket is bound here and handed over: nobody can take the port meanwhile."""
         if self._listener is None:
-            return ()
+            return {}, ()
         fd = self._listener.fileno()
         # php-fpm looks an IPv6 address up without its brackets.
         name = f"{self.address.host}:{self.address.port}"
         return {"FPM_SOCKETS": f"{name}={fd}"}, (fd,)
+
+    def _scanned(self):
+        """What php.ini has, from one more file behind those of the system's conf.d."""
+        if not self._php_ini:
+            return {}
+        folder = os.path.join(self._directory, "conf.d")
+        os.makedirs(folder, exist_ok=True)
+        with open(os.path.join(folder, "php.ini"), "w", encoding="utf-8") as file:
+            file.writelines(f'{name} = "{value}"\n' for name, value in self._php_ini.items())
+        return {"PHP_INI_SCAN_DIR": f":{folder}"}
+
+    def other(self, name):
+        """The address of one of the `others`."""
+        return Address(path=os.path.join(self._directory, f"{name}.sock"))
 
     def _configuration(self):
         options = {
@@ -108,9 +135,11 @@ class Fpm(Process):
         }
         lines = ["[global]"]
         lines += [f"{name} = {value}" for name, value in options.items()]
-        lines += ["[www]"]
-        lines += [f"{name} = {value}" for name, value in pool.items()]
-        lines += [f'php_value[{name}] = "{value}"' for name, value in ini.items()]
+        for section in ("www", *self._others):
+            listen = pool["listen"] if section == "www" else str(self.other(section))
+            lines += [f"[{section}]"]
+            lines += [f"{name} = {value}" for name, value in {**pool, "listen": listen}.items()]
+            lines += [f'php_value[{name}] = "{value}"' for name, value in ini.items()]
         return "\n".join(lines) + "\n"
 
     def stop(self, timeout=20.0):

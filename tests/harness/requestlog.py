@@ -12,7 +12,8 @@ REQUEST = re.compile(
     r" uri=(?P<uri>-|\"(?:[^\"\\]|\\x[0-9A-Fa-f]{2})*\")"
     r" status=(?P<status>\S+) queue_ms=(?P<queue_ms>\S+) response_ms=(?P<response_ms>\S+)"
     r" deferred_ms=(?P<deferred_ms>\S+) done=(?P<done>\S+) failed=(?P<failed>\S+)"
-    r" skipped=(?P<skipped>\S+) outcome=(?P<outcome>\S+) pid=(?P<pid>\S+)$"
+    r" skipped=(?P<skipped>\S+) outcome=(?P<outcome>\S+) pid=(?P<pid>\S+)"
+    r"(?: tasks=(?P<tasks>\"(?:[^\"\\]|\\x[0-9A-Fa-f]{2})*\"))?$"
 )
 CAUSE = re.compile(r"^request (?P<number>\d+): (?P<text>.*)$")
 
@@ -33,6 +34,7 @@ class FinishedRequest:
     skipped: int
     outcome: str
     pid: int
+    tasks: str
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ def parse_request(line):
         skipped=_or_none(int, inner["skipped"]),
         outcome=inner["outcome"],
         pid=_or_none(int, inner["pid"]),
+        tasks=inner["tasks"] and _unquote(inner["tasks"]),
     )
 
 

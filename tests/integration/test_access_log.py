@@ -14,7 +14,8 @@ DEFAULT = re.compile(
     r' "(?P<method>\S+) (?P<uri>[^"]*)" (?P<status>\S+) request=(?P<request>\d+)'
     r" class=(?P<klass>\S+) queue_ms=(?P<queue>\d+\.\d{3}) response_ms=(?P<response>\d+\.\d{3})"
     r" deferred_ms=(?P<deferred>-|\d+\.\d{3}) done=(?P<done>\d+) failed=(?P<failed>\d+)"
-    r" skipped=(?P<skipped>\d+) outcome=(?P<outcome>\w+) pid=(?P<pid>-|\d+)$"
+    r" skipped=(?P<skipped>\d+) outcome=(?P<outcome>\w+) pid=(?P<pid>-|\d+)"
+    r' tasks="(?P<tasks>[^"]*)"$'
 )
 
 
@@ -88,7 +89,7 @@ def test_deferred_part_and_what_went_with_the_params(start, peer, log):
     with FcgiClient(deferd.address) as client:
         client.send_request("GET", "/x?y", params={"REMOTE_ADDR": "::1", "REMOTE_USER": "ü"})
         connection = peer.accept_request()
-        connection.answer_and_defer(pid=1234, tasks=["a", "b", "c"])
+        connection.answer_and_defer(pid=1234, tasks=["a", 'b"', "c"])
         assert client.read_response().complete
         assert connection.silent(0.1)
         assert lines_of(log) == [], "the line comes at the end"
@@ -99,6 +100,7 @@ def test_deferred_part_and_what_went_with_the_params(start, peer, log):
     assert (line["remote"], line["user"], line["uri"]) == ("::1", "\\xFC", "/x?y")
     assert (line["done"], line["failed"], line["skipped"]) == ("1", "1", "1")
     assert (line["outcome"], line["pid"]) == ("failed", "1234")
+    assert line["tasks"] == "a, b\\x22, c"
     assert float(line["deferred"]) >= 100 > float(line["response"])
 
 
@@ -116,6 +118,7 @@ ITEMS = {
     "%R": "192.0.2.7",
     "%u": "someone",
     "%p": "-",
+    "%{tasks}x": "-",
     "%{HTTP_USER_AGENT}e": "curl/1\\x20x",
     '"%{HTTP_USER_AGENT}e"': '"curl/1 x"',
     "%{NOTHING}e": "-",

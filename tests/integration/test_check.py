@@ -6,12 +6,13 @@ The configuration of php-fpm is made up, and so is whoever listens there, but fo
 import os
 import pwd
 import re
+import shutil
 import socket
 import subprocess
 import threading
 
 import pytest
-from harness.daemon import find_binary
+from harness.daemon import REPOSITORY, find_binary
 
 QUESTION = 8 + 2 + len("FCGI_MPXS_CONNS")
 ANSWER = bytes((1, 10, 0, 0, 0, 18, 0, 0, 15, 1)) + b"FCGI_MPXS_CONNS0"
@@ -75,6 +76,25 @@ class Site:
                     "upstream.max_workers": 8}
         self.more = ""
         self.limit = None
+        self.folder = workspace.make_directory("prepended")
+        self._write_prepended()
+
+    def _write_prepended(self):
+        """deferd's polyfill, the same without its classes, and somebody else's file."""
+        shutil.copy(REPOSITORY / "php" / "polyfill.php", self.folder)
+        shutil.copytree(REPOSITORY / "php" / "src", f"{self.folder}/src")
+        folder = self._workspace.make_directory("alone")
+        shutil.copy(REPOSITORY / "php" / "polyfill.php", f"{folder}/alone.php")
+        self._workspace.write("prepended/other.php", "<?php // and the deferd polyfill\n")
+
+    def text(self, value):
+        """A value with the paths that are known only now."""
+        names = {"socket": self.socket, "here": self._workspace.directory, "folder": self.folder,
+                 "polyfill": f"{self.folder}/polyfill.php", "other": f"{self.folder}/other.php",
+                 "alone": self._workspace.path("alone/alone.php")}
+        for name, path in names.items():
+            value = str(value).replace(f"{{{name}}}", path)
+        return value
 
     def write(self):
         folder = f"php/{self.version}/fpm"
@@ -131,6 +151,7 @@ def somaxconn():
 
 ZLIB = "zlib.output_compression"
 PREPEND = "php_admin_value[auto_prepend_file]"
+FINISH = "fastcgi_finish_request"
 
 # What is changed, what is found, and the change that is just good enough to find nothing.
 CASES = {
@@ -202,17 +223,67 @@ CASES = {
     ),
     "fastcgi_finish_request disabled for one pool": (
         {"pool": {"php_admin_value[disable_functions]": "exec, fastcgi_finish_request",
-                  PREPEND: "/srv/polyfill.php"}},
+                  PREPEND: "{other}"}},
         r"wrong: .*this pool alone",
         {"ini": {"disable_functions": "exec,fastcgi_finish_request"},
          "pool": {"php_admin_value[disable_functions]": "fastcgi_finish_request",
-                  PREPEND: "/srv/polyfill.php"}},
+                  PREPEND: "{other}"}},
     ),
     "fastcgi_finish_request disabled and not replaced": (
         {"ini": {"disable_functions": "exec,fastcgi_finish_request"}},
         r"wrong: .*no auto_prepend_file ",
         {"ini": {"disable_functions": "exec,fastcgi_finish_request",
-                 "auto_prepend_file": "/srv/polyfill.php"}},
+                 "auto_prepend_file": "{other}"}},
+    ),
+    "fastcgi_finish_request replaced by nothing": (
+        {"ini": {"disable_functions": FINISH, "auto_prepend_file": "none"}},
+        r"wrong: .*no auto_prepend_file .*deferd's polyfill\.php",
+        {"ini": {"disable_functions": FINISH, "auto_prepend_file": "found/in/include_path.php"}},
+    ),
+    "fastcgi_finish_request in a PHP that lets nobody replace it": (
+        {"version": "8.0", "www": {"upstream.keepalive": "no"},
+         "ini": {"disable_functions": FINISH, "auto_prepend_file": "{other}"}},
+        r"wrong: .*disable_functions in .*php\.ini .*in PHP 8\.0 .*take it out",
+        {"version": "8.0", "www": {"upstream.keepalive": "no"},
+         "ini": {"auto_prepend_file": "{other}"}},
+    ),
+    "the polyfill": (
+        {"ini": {"disable_functions": FINISH, "auto_prepend_file": "{polyfill}"}},
+        r"note: .*auto_prepend_file = .*/polyfill\.php in .*php\.ini: .*is seen, by name",
+        {},
+    ),
+    "the polyfill in the pool": (
+        {"ini": {"disable_functions": FINISH}, "pool": {PREPEND: "{polyfill}"}},
+        r"note: .*auto_prepend_file = .*/polyfill\.php in .*www\.conf: .*is seen, by name",
+        {},
+    ),
+    "the polyfill and PHP's own function": (
+        {"ini": {"auto_prepend_file": "{polyfill}"}},
+        r"wrong: .*does nothing as long as .*set disable_functions = fastcgi_finish_request ",
+        {},
+    ),
+    "the polyfill in an old PHP": (
+        {"version": "8.0", "www": {"upstream.keepalive": "no"},
+         "ini": {"auto_prepend_file": "{polyfill}"}},
+        r"wrong: .*does nothing in PHP 8\.0: .*PHP 8\.1",
+        {},
+    ),
+    "the polyfill without its classes": (
+        {"ini": {"disable_functions": FINISH, "auto_prepend_file": "{alone}"}},
+        r"wrong: .*/alone\.php .*without the folder src",
+        {},
+    ),
+    "the polyfill is not there": (
+        {"ini": {"disable_functions": FINISH, "auto_prepend_file": "{polyfill}s"}},
+        r"wrong: .*/polyfill\.phps .*No such file or directory; every request fails",
+        {},
+    ),
+    "the polyfill outside of open_basedir": (
+        {"ini": {"disable_functions": FINISH, "auto_prepend_file": "{other}"},
+         "pool": {"php_admin_value[open_basedir]": "/srv:{here}/prepend"}},
+        r"wrong: .*/other\.php .*outside of open_basedir in .*www\.conf",
+        {"ini": {"disable_functions": FINISH, "auto_prepend_file": "{other}"},
+         "pool": {"php_admin_value[open_basedir]": "/srv/:{folder}/"}},
     ),
     "a function that is needed is disabled": (
         {"ini": {"disable_functions": "exec,getmypid"}},
@@ -273,11 +344,9 @@ CASES = {
 def change(site, changes):
     for name, value in changes.items():
         if isinstance(value, dict):
-            texts = {key: str(text).replace("{socket}", site.socket)
-                     for key, text in value.items()}
-            getattr(site, name).update(texts)
+            getattr(site, name).update({key: site.text(text) for key, text in value.items()})
         else:
-            setattr(site, name, str(value).replace("{socket}", site.socket))
+            setattr(site, name, site.text(value))
 
 
 @pytest.mark.usefixtures("responder")
@@ -388,6 +457,36 @@ def test_user_without_access_to_the_socket(site):
     findings, status = site.check()
     assert (len(findings), status) == (1, 1)
     assert re.match(r"wrong: .*user www-data cannot connect: Permission denied; ", findings[0])
+
+
+@needs_root
+@pytest.mark.usefixtures("responder")
+@pytest.mark.parametrize(
+    ("hidden", "expected"),
+    [("polyfill.php", r"wrong: .*cannot be read by user nobody: Permission denied; every request"),
+     ("src", r"wrong: .*without the folder src .*let user nobody read both"),
+     (None, "note: .*is seen, by name")],
+)
+def test_user_that_may_not_read_the_polyfill(site, hidden, expected):
+    site.options["user"] = site.pool["user"] = "nobody"
+    change(site, {"ini": {"disable_functions": FINISH, "auto_prepend_file": "{polyfill}"}})
+    if hidden:
+        os.chmod(f"{site.folder}/{hidden}", 0o700)
+    findings, status = site.check()
+    assert (len(findings), status) == (1, 1 if hidden else 0)
+    assert re.match(expected, findings[0]), findings[0]
+
+
+@needs_root
+@pytest.mark.usefixtures("responder")
+def test_group_that_may_read_the_polyfill(site):
+    site.options["user"] = site.pool["user"] = "nobody"
+    change(site, {"ini": {"disable_functions": FINISH, "auto_prepend_file": "{polyfill}"}})
+    shutil.chown(site.folder, group="www-data")
+    os.chmod(site.folder, 0o750)
+    assert site.check()[1] == 1
+    site.pool["group"] = "www-data"
+    assert site.check()[1] == 0
 
 
 @needs_root

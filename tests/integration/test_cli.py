@@ -151,7 +151,7 @@ def test_wrong_value_is_refused_in_one_line_that_names_it(good, option, value, n
 
 @pytest.mark.parametrize(
     ("option", "count", "value"),
-    [("--upstream", 64, "/fpm.sock"), ("--class", 31, "class-{}")],
+    [("--upstream", 64, "/fpm-{}.sock"), ("--class", 31, "class-{}")],
 )
 def test_more_of_an_option_than_allowed_is_refused(good, option, count, value, workspace):
     good["--listen"] = workspace.path("missing", "deferd.sock")
@@ -161,6 +161,12 @@ def test_more_of_an_option_than_allowed_is_refused(good, option, count, value, w
     assert good["--listen"] in run(*flatten(good), *values).stderr, "so many are allowed"
     result = run(*flatten(good), *values, option, "/one-more")
     assert_refused(result, f"{option}: ", "at most")
+    assert result.stderr.count("\n") == 1
+
+
+def test_upstream_given_twice_is_refused(good):
+    result = run(*flatten(good), "--upstream", f"unix:{good['--upstream']},max_workers=1")
+    assert_refused(result, f"--upstream unix:{good['--upstream']}: it is given already")
     assert result.stderr.count("\n") == 1
 
 

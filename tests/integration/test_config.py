@@ -372,6 +372,18 @@ def test_background_needs_a_log(workspace, config, to):
     assert "[global] error_log is missing: with daemonize = yes, allowed is a file" in line
 
 
+@pytest.mark.parametrize("extra", ["upstream[b]", "upstream"])
+def test_same_upstream_twice_in_a_pool_is_refused(workspace, config, extra):
+    """Its workers would be counted twice; two pools may share a php-fpm."""
+    address = config["www"].pop("upstream")
+    config["www"].update({"upstream[a]": address, extra: f"unix:{address}"})
+    line, = errors_of(workspace, text_of(config))
+    assert f"[www] {extra} = unix:{address}: an upstream of this pool has that address" in line
+    del config["www"][extra]
+    config["shop"] = {**config["www"], "listen": workspace.path("shop.sock")}
+    assert effective(workspace, text_of(config))["shop.upstream[a]"] == f"unix:{address}"
+
+
 def test_upstream_with_workers_but_no_address_is_refused(workspace, config):
     config["www"]["upstream[b].max_workers"] = "3"
     assert any("upstream[b] = ADDR is missing" in line
@@ -392,6 +404,12 @@ def test_slow_log_needs_its_file(workspace, config):
 def test_allowed_clients_need_tcp(workspace, config):
     config["www"]["listen.allowed_clients"] = "127.0.0.1"
     assert any("listen.allowed_clients" in line for line in errors_of(workspace, text_of(config)))
+
+
+def test_what_processes_tell_each_other_is_no_directive(workspace, config):
+    config["www"]["(paused)"] = "yes"
+    [line] = errors_of(workspace, text_of(config))
+    assert "(paused): there is no such directive" in line
 
 
 def test_too_many_pools_classes_and_upstreams_are_refused(workspace, config):

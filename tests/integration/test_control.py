@@ -2,21 +2,24 @@
 
 import contextlib
 import os
+import pathlib
 import re
 import shutil
 import signal
 import socket
 import stat
 import subprocess
+import sys
 import threading
 import time
 
 import pytest
 from harness import (
-    Background, CommandFailed, Control, DeadlinePassed, FcgiClient, control, fcgi, wait_until,
+    Background, CommandFailed, Control, DeadlinePassed, FcgiClient, Master, control, fcgi, proc,
+    wait_until,
 )
 from harness.client import encode_request, request_params
-from harness.daemon import sanitized
+from harness.daemon import find_binary, sanitized
 
 KEYS = ["id", "pool", "state", "class", "pid", "method", "uri", "started", "age_ms", "outcome",
         "tasks"]
@@ -36,6 +39,14 @@ def fails(master, command):
 @pytest.fixture(name="master")
 def fixture_master(start_master, peer):
     return start_master(peer, max_workers=4)
+
+
+@pytest.fixture(name="own_binary")
+def fixture_own_binary(workspace):
+    """A copy of deferd that a test may replace, and everybody may run."""
+    path = workspace.path("deferd")
+    shutil.copy2(find_binary(), path)
+    return path
 
 
 @pytest.fixture(name="begin")
@@ -255,7 +266,7 @@ def test_stop_lets_the_running_callback_finish_and_skips_the_rest(
     assert [task["state"] for task in phase["tasks"]] == ["done", "running", "waiting", "waiting"]
     assert call(master, f"stop {phase['id']}") == {}
     [name] = os.listdir(stop_dir)
-    assert re.fullmatch(r"1-[0-9a-f]{16}", name)
+    assert re.fullmatch(rf"{master.worker_pid}-1-[0-9a-f]{{16}}", name)
     assert call(master, "list")[0]["state"] == "stopping"
     call(master, f"stop {phase['id']}")  # twice is as good as once
     gate.open()
@@ -277,6 +288,35 @@ def test_stop_that_comes_too_late_changes_no_outcome(start_master, shared_fpm, s
     gate.open()
     assert master.wait_for_request(outcome="completed").done == 1
     assert os.listdir(stop_dir) == []
+
+
+def test_stop_files_of_a_killed_worker_go_with_the_next(start_master, start_peer, peer, begin,
+                                                        stop_dir, workspace):
+    """Its own alone; nobody else's, and not those of a worker that drains."""
+    key = "0123456789abcdef"
+    master = start_master(peer, options={"stop_dir": stop_dir})
+    draining = begin(master)
+    call(master, "stop 1")
+    [drains] = os.listdir(stop_dir)
+    master.reload()
+    killed = master.worker_pid
+    begin(master)
+    call(master, "stop 1")
+    secret = workspace.write("secret", "still here\n")
+    os.symlink(secret, os.path.join(stop_dir, f"{killed}-7-{key}"))
+    os.mkdir(os.path.join(stop_dir, f"{killed}-8-{key}"))
+    others = [f"1-{key}", f"{killed}-9-{key}0", f"{killed}-9-{key[1:]}", f"{killed}--{key}",
+              f"{killed}-9-{key.upper()}", f"x{killed}-9-{key}", f"-{killed}-9-{key}",
+              f"{killed}-9x-{key}", f"{os.getpid()}-9-{key}", f"{2**34 + killed}-9-{key}", "notes"]
+    for name in others:
+        workspace.write(os.path.join("stop", name), "")
+    master.wait_for_worker(master.kill_worker())
+    master.wait_for_line("1 stop file.s. of workers that were killed removed")
+    assert sorted(os.listdir(stop_dir)) == sorted(
+        [*others, drains, f"{killed}-7-{key}", f"{killed}-8-{key}"])
+    assert pathlib.Path(secret).read_text(encoding="utf-8") == "still here\n"
+    draining.finish_tasks(2)
+    wait_until(lambda: drains not in os.listdir(stop_dir))
 
 
 def test_stop_without_a_directory_says_so(start_master, peer, begin, stop_dir):
@@ -316,7 +356,7 @@ def test_stop_path_stands_in_the_last_record_but_the_tokens(start_master, peer, 
     assert [name for name, _ in fcgi.decode_pairs(last.content)] == [b"DEFERD_TOKEN"]
     name, value = fcgi.decode_pairs(first.content)[-1]
     assert name == b"DEFERD_STOP"
-    assert re.fullmatch(re.escape(stop_dir) + r"/1-[0-9a-f]{16}", value.decode())
+    assert re.fullmatch(re.escape(stop_dir) + r"/\d+-1-[0-9a-f]{16}", value.decode())
     other = stop_param(peer, connect(master), encode_request(request_params()))
     assert other.params["DEFERD_STOP"] != request.params["DEFERD_STOP"]
 
@@ -388,6 +428,155 @@ def test_force_is_refused_without_a_process(master, begin, pid):
     assert "has not told its pid, or is gone" in fails(master, "stop --force 1")
 
 
+# --- by force, when the worker is another user's -------------------------------------------------
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+NOBODY = ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups"]
+
+
+def reach_gate(master, tasks, workspace):
+    """A phase whose first callback runs; its worker's pid."""
+    pid = tasks(master, "gate,ok")
+    wait_until(lambda: "waits 0" in workspace.lines("marks"))
+    return pid
+
+
+@pytest.fixture(name="roots_fpm")
+def fixture_roots_fpm(start_fpm):
+    """A php-fpm whose workers are root's, and which everybody may connect to."""
+    return start_fpm(workers=2, pool={"listen.mode": "0666"})
+
+
+@needs_root
+@pytest.mark.parametrize("asked_before", [False, True])
+def test_force_ends_another_users_worker(start_master, roots_fpm, tasks, gate, workspace, stop_dir,
+                                         asked_before):
+    os.chmod(stop_dir, 0o777)
+    master = start_master(roots_fpm, options={"user": "nobody", "stop_dir": stop_dir})
+    pid = reach_gate(master, tasks, workspace)
+    if asked_before:
+        call(master, "stop 1")
+    assert call(master, "stop --force 1") == {}
+    assert master.wait_for_request(outcome="stopped").pid == pid
+    master.wait_for_line(rf"request 1: its worker, process {pid}, was told to end")
+    wait_until(lambda: pid not in roots_fpm.workers())
+    roots_fpm.wait_for_workers(2)
+    assert os.listdir(stop_dir) == []
+    assert call(master, "status")["pid"] == master.worker_pid, "control goes on"
+    gate.open()
+
+
+@needs_root
+@pytest.mark.parametrize("known", [False, True])
+def test_force_over_tcp_needs_php_fpms_pid_file(start_master, start_fpm, tasks, gate, workspace,
+                                                known):
+    pid_file = workspace.path("fpm.pid")
+    fpm = start_fpm(workers=2, listen="127.0.0.1:0", options={"pid": pid_file})
+    master = start_master(fpm, options={"user": "nobody"},
+                          pool={"upstream.fpm_pid": pid_file if known else None})
+    reach_gate(master, tasks, workspace)
+    if known:
+        assert call(master, "stop --force 1") == {}
+        assert master.wait_for_request(outcome="stopped")
+    else:
+        assert "upstream.fpm_pid would say it" in fails(master, "stop --force 1")
+        assert call(master, "list")[0]["state"] == "running"
+    gate.open()
+    if not known:
+        assert master.wait_for_request(outcome="completed")
+
+
+@needs_root
+def test_force_needs_a_master_that_is_root(workspace, roots_fpm, own_binary, tasks, gate):
+    master = Master(workspace, roots_fpm, binary=own_binary)
+    os.chmod(master.directory, 0o777)
+    plain = master.argv
+    master.argv = lambda: [*NOBODY, *plain()]
+    with master:
+        pid = reach_gate(master, tasks, workspace)
+        assert "only a master that is root may signal it" in fails(master, "stop --force 1")
+        assert call(master, "list")[0]["state"] == "running"
+        assert pid in roots_fpm.workers()
+        gate.open()
+        assert master.wait_for_request(outcome="completed")
+
+
+@needs_root
+def test_force_needs_a_master(start_deferd, roots_fpm, workspace, tasks, gate):
+    path = workspace.path("control.sock")
+    deferd = start_deferd(roots_fpm, arguments=["--control", path, "--user", "nobody"])
+    reach_gate(deferd, tasks, workspace)
+    with pytest.raises(CommandFailed, match="there is no master, for there is no configuration"):
+        control(path, "stop --force 1")
+    assert control(path, "list")[0]["state"] == "running"
+    gate.open()
+    assert deferd.wait_for_request(outcome="completed")
+
+
+EVIL = """\
+import os, sys
+def say(*words):
+    os.write(3, (" ".join(words) + chr(10)).encode())
+os.set_blocking(3, True)
+lines = os.fdopen(os.dup(3), "r", errors="replace")
+say("ready")
+for pid in sys.argv[2:]:
+    pid, _, started = pid.partition("@")
+    with open("/proc/" + pid + "/stat", errors="replace") as stat:
+        started = started or stat.read().rpartition(")")[2].split()[19]
+    say("end", "www", pid, started)
+    with open(sys.argv[1], "a") as answers:
+        answers.write(next(line for line in lines if line.startswith(("failed", "done"))))
+for line in lines:
+    if line.startswith("ping"):
+        say("pong")
+    if line.startswith(("retire", "drain")):
+        break
+"""
+
+
+@needs_root
+def test_worker_that_was_taken_over_can_have_nobody_else_ended(start_master, shared_fpm, start_fpm,
+                                                               own_binary, workspace):
+    """It asks for a process of root's, one that calls itself php-fpm and runs as a child of such a
+    one, another php-fpm's worker, php-fpms' masters, deferd's, and a worker that is another one by now.
+    """
+    fpm = start_fpm(workers=1)
+    named = ("import os, sys\n"
+             "def name(text): open('/proc/self/comm', 'w').write(text)\n"
+             "name('php-fpm: master')\n"
+             "if os.fork() == 0: name('php-fpm: pool')\n"
+             "sys.stdin.read()")
+    with contextlib.ExitStack() as stack:
+        plain = stack.enter_context(subprocess.Popen(["sleep", "60"]))
+        stack.callback(plain.kill)
+        forged = stack.enter_context(subprocess.Popen([sys.executable, "-c", named],
+                                                      stdin=subprocess.PIPE))
+        stack.callback(forged.stdin.close)
+        wait_until(lambda: proc.children(forged.pid))
+        master = start_master(fpm, binary=own_binary)
+        victims = [plain.pid, forged.pid, *proc.children(forged.pid), *shared_fpm.workers()[:1],
+                   shared_fpm.pid, fpm.pid, master.pid, *fpm.workers()]
+        evil = workspace.write("evil.py", EVIL)
+        workspace.write("deferd.new", f"""#!/bin/sh
+[ "$1" = --worker ] && exec {sys.executable} {evil} {workspace.path("answers")} \
+    {' '.join(map(str, victims))}@1
+exec {find_binary()} "$@"
+""")
+        os.chmod(own_binary + ".new", 0o755)
+        os.rename(own_binary + ".new", own_binary)
+        master.upgrade()
+        said = wait_until(lambda: len(workspace.lines("answers")) == len(victims)
+                          and workspace.lines("answers"))
+        assert all(line.startswith("failed process ") for line in said), said
+        assert all("it was not signalled" in line for line in said[:-1]), said
+        assert said[-1].endswith("is gone")
+        assert all(map(proc.alive, victims))
+        master.wait_for_line(r"worker \d+ asked for a signal to php-fpm: process \d+ is no worker")
+        master.kill_worker()
+
+
 # --- pools ---------------------------------------------------------------------------------------
 
 
@@ -408,7 +597,8 @@ def test_drain_answers_when_nothing_runs_or_is_deferred(master, peer, begin, con
     phase = begin(master)
     waiting = connect(master)
     draining = Background(call, master, "drain www")
-    wait_until(lambda: call(master, "pools")[0]["paused"])
+    master.wait_for_line(r"NOTICE: \[www\] is drained: requests wait")
+    assert call(master, "pools")[0]["paused"]
     waiting.send_request(uri="/waits")
     assert "under way" in fails(master, "drain www")
     assert peer.idle(), "a drained pool dispatches nothing"
@@ -436,6 +626,98 @@ def _drains(master):
     except CommandFailed:
         return True
     return False
+
+
+def replace_worker(master, how):
+    """Another worker works afterwards."""
+    old = master.worker_pid
+    if how == "death":
+        master.kill_worker()
+    elif how == "upgrade":
+        master.upgrade()
+    else:
+        master.reload()
+    master.wait_for_worker(old)
+
+
+def paused(master):
+    return [pool["paused"] for pool in call(master, "pools")]
+
+
+@pytest.mark.parametrize("how", ["death", "reload", "upgrade"])
+@pytest.mark.parametrize("command", ["pause www", "drain www"])
+def test_paused_pool_stays_paused_in_the_next_worker(start_master, peer, connect, workspace, how,
+                                                     command):
+    master = start_master(peer, pools={"open": {
+        "listen": workspace.path("open.sock"), "upstream": workspace.path("none.sock"),
+        "upstream.max_workers": 1}})
+    call(master, command)
+    for _ in range(2):  # and in the one after that
+        replace_worker(master, how)
+        assert paused(master) == [True, False]
+    replace_worker(master, "death")
+    client = connect(master)
+    client.send_request(uri="/waits")
+    wait_until(lambda: call(master, "status")["waiting"] == 1)
+    assert peer.idle()
+    call(master, "resume www")
+    peer.accept_request().answer()
+    assert client.read_response().complete
+    replace_worker(master, how)
+    assert paused(master) == [False, False]
+
+
+def test_requests_of_a_paused_pool_wait_in_the_old_worker_too(master, peer, connect):
+    """Until somebody resumes it, who talks to the new one."""
+    client = connect(master)
+    call(master, "pause www")
+    client.send_request(uri="/waits")
+    wait_until(lambda: call(master, "status")["waiting"] == 1)
+    old = master.worker_pid
+    for how in ("reload", "upgrade"):
+        replace_worker(master, how)
+    assert old in master.worker_pids()
+    assert call(master, "status")["waiting"] == 0
+    assert peer.idle()
+    call(master, "resume www")
+    peer.accept_request().answer()
+    assert client.read_response().complete
+    master.wait_for_only(master.worker_pid)
+    assert paused(master) == [False]
+
+
+@pytest.mark.parametrize("end", ["quit", "death of the master"])
+def test_requests_of_a_paused_pool_run_in_the_end(master, peer, connect, end):
+    """In the old worker and in the new one: nobody could let them go on any more."""
+    clients = [connect(master), connect(master)]
+    call(master, "pause www")
+    clients[0].send_request(uri="/old")
+    wait_until(lambda: call(master, "status")["waiting"] == 1)
+    replace_worker(master, "reload")
+    clients[1].send_request(uri="/new")
+    wait_until(lambda: call(master, "status")["waiting"] == 1)
+    workers = master.worker_pids()
+    if end == "quit":
+        call(master, "quit")
+    else:
+        master.expect_end()
+        master.kill()
+    for _ in clients:
+        peer.accept_request().answer()
+    for client in clients:
+        assert client.read_response().complete
+    assert end != "quit" or master.wait() == 0
+    wait_until(lambda: not any(map(proc.alive, workers)))
+
+
+def test_fpm_reload_that_a_death_ends_leaves_nothing_paused(start_master, peer, begin, workspace):
+    master = start_master(peer, pool={"upstream.fpm_pid": workspace.path("fpm.pid")})
+    begin(master)
+    with Control(master.control) as client:
+        client.send("fpm-reload")
+        wait_until(lambda: paused(master) == [True])
+        replace_worker(master, "death")
+    assert paused(master) == [False]
 
 
 def test_quit_lets_a_paused_pools_requests_run(master, peer, connect):

@@ -10,13 +10,14 @@ import re
 import select
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import termios
 import time
 
 import pytest
-from harness import deferctl, wait_until
+from harness import Background, deferctl, wait_until
 from harness.control import find_deferctl
 from harness.daemon import REPOSITORY
 
@@ -189,9 +190,7 @@ def test_default_socket_is_named():
 
 def test_configuration_without_a_socket_is_told(workspace):
     path = workspace.write("deferd.conf", "[global]\nlog_level = notice\n")
-    result = deferctl("-c", path, "status")
-    assert result.returncode == 1
-    assert "names no control socket" in result.stderr
+    assert_fails(deferctl("-c", path, "status"), 3, "names no control socket")
     assert deferctl("-c", workspace.path("missing"), "status").returncode == 1
 
 
@@ -214,7 +213,9 @@ def test_failed_command(ctl):
 @pytest.mark.parametrize("arguments", [
     [], ["nonsense"], ["show"], ["show", "1", "2"], ["status", "x"], ["pause", "a b"],
     ["pause", "a\nquit"], ["pause", ""], ["pause", "x" * 2000], ["--nonsense", "status"], ["-s"],
-    ["top", "--json"],
+    ["top", "--json", "-n", "1", "x"], ["top", "--json", "-n"], ["top", "--json", "-n1", "-x"],
+    *(["top", "--json", "-n", count] for count in ("0", "-1", "1.5", "1x")),
+    *(["top", "--json", "-n1", "-d", delay] for delay in ("0.01", "x", "1x", "nan", "86401")),
 ])
 def test_wrong_usage(ctl, arguments):
     result = ctl(*arguments)
@@ -230,8 +231,40 @@ def test_deferd_is_not_there(workspace, master):
     assert_fails(deferctl("-s", "/" + "x" * 200, "status"), 3, "a socket's path")
 
 
+@pytest.mark.time_limit(40)
+def test_waiting_for_a_worker_is_bounded_and_waiting_for_a_command_is_not(start_master, peer, connect,
+                                                                          workspace):
+    """One worker hangs, one deferd takes no connection, and one has something to wait for."""
+    hanging = start_master(peer, options={"hang_timeout": "0"})
+    working = start_master(peer)
+    client = connect(working)
+    client.send_request()
+    phase = peer.accept_request()
+    phase.answer_and_defer()
+    assert client.read_response().complete
+    path = workspace.path("full.sock")
+    with socket.socket(socket.AF_UNIX) as full, socket.socket(socket.AF_UNIX) as filler:
+        full.bind(path)
+        full.listen(0)
+        filler.connect(path)
+        drain = Background(deferctl, "-s", working.control, "drain", "www", timeout=35)
+        wait_until(lambda: '"paused":true' in deferctl("-s", working.control, "pools",
+                                                       "--json").stdout)
+        os.kill(hanging.worker_pid, signal.SIGSTOP)
+        begun = time.monotonic()
+        waiting = [Background(deferctl, "-s", control, "quit", timeout=30)
+                   for control in (hanging.control, path)]
+        for command in waiting:
+            assert_fails(command.result(30), 3, "nobody has answered within 10 s")
+        assert 9 < time.monotonic() - begun < 20
+    assert not drain.done
+    phase.finish_tasks()
+    assert drain.result().returncode == 0
+    os.kill(hanging.worker_pid, signal.SIGCONT)
+    assert deferctl("-s", hanging.control, "status").returncode == 0, "no quit has reached it"
+
+
 def test_what_answers_is_not_deferd(workspace):
-    import socket
     import threading
     with socket.socket(socket.AF_UNIX) as listener:
         path = workspace.path("other.sock")
@@ -309,7 +342,8 @@ def complete(words, environment):
     """What bash offers behind these words."""
     script = f"""
 source {REPOSITORY}/docs/completion/deferctl.bash
-COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _deferctl; echo "${{COMPREPLY[@]}}"
+COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _deferctl
+printf '%s\n' "${{COMPREPLY[@]}}"
 """
     result = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True,
                             timeout=10, env={**os.environ, **environment})
@@ -323,6 +357,7 @@ def test_bash_completes(master, phase):
     assert complete("deferctl re", environment) == ["resume", "reload"]
     assert complete("deferctl list --f", environment) == ["--failed"]
     assert complete('deferctl pause ""', environment) == ["www"]
+    assert complete('deferctl top -', environment) == ["-n", "-d", "--json"]
     assert complete('deferctl stop ""', environment) == ["--force", "1"]
     del environment["DEFERD_CONTROL"]
     assert complete(f'deferctl -s {master.control} show ""', environment) == ["1"]
@@ -347,14 +382,14 @@ def test_manual_has_no_mistakes():
 class Terminal:
     """deferctl top in a terminal of its own."""
 
-    def __init__(self, path, rows=24, columns=100):
+    def __init__(self, path, rows=24, columns=100, arguments=()):
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.slave = slave
         self.before = termios.tcgetattr(slave)
         self.output = b""
         self.process = subprocess.Popen(
-            [find_deferctl(), "-s", path, "top"], stdin=slave, stdout=slave,
+            [find_deferctl(), "-s", path, "top", *arguments], stdin=slave, stdout=slave,
             stderr=subprocess.PIPE, start_new_session=True,
             env={**os.environ, "LC_ALL": "C.UTF-8", "TERM": "xterm"})
 
@@ -450,3 +485,90 @@ def test_top_needs_a_terminal_and_a_deferd(ctl, workspace):
     with Terminal(workspace.path("none")) as terminal:
         assert terminal.end() == 3
         assert b"deferd is not there" in terminal.process.stderr.read()
+
+
+def test_top_ends_after_so_many_screens(master):
+    with Terminal(master.control, arguments=["-n", "2", "-d", "0.1"]) as terminal:
+        assert terminal.end() == 0
+        terminal.assert_restored()
+        assert len(re.findall(rb"deferctl top  \d", terminal.output)) == 2
+
+
+class Stream:
+    """deferctl top --json, with its lines as they come."""
+
+    def __init__(self, path, *arguments):
+        self.process = subprocess.Popen(
+            [find_deferctl(), "-s", path, "top", "--json", *arguments], text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def next(self):
+        return json.loads(self.process.stdout.readline())
+
+    def wait_for(self, fits, limit=100):
+        """The first line that fits."""
+        for _ in range(limit):
+            shown = self.next()
+            if fits(shown):
+                return shown
+        raise AssertionError(f"nothing that fits in {limit} lines: {shown}")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc_info):
+        self.process.kill()
+        self.process.communicate()
+
+
+def test_top_json_is_an_object_a_line(ctl, phase, master):
+    began = time.time()
+    result = ctl("top", "--json", "-n", "2", "-d", "0.1", stdin=subprocess.DEVNULL)
+    assert (result.returncode, result.stderr) == (0, "")
+    first, second = (json.loads(line) for line in result.stdout.splitlines())
+    assert list(first) == ["time", "status", "pools", "list"]
+    assert began <= first["time"] + 0.001 and first["time"] + 0.1 <= second["time"] <= time.time()
+    assert first["status"]["pid"] == master.worker_pid
+    assert list(first["pools"][0]) == list(json.loads(ctl("pools", "--json").stdout)[0])
+    assert first["list"][0]["tasks"][0]["text"] == "two of five"
+    assert first["list"][0]["tasks"][1]["name"] == HOSTILE
+    assert result.stdout.isascii()
+
+
+def test_top_json_follows_what_happens(master, phase):
+    with Stream(master.control, "-d", "0.1") as stream:
+        assert stream.next()["list"][0]["tasks"][1]["state"] == "waiting"
+        phase.report({"event": "done", "task": 0, "ms": 3}, {"event": "start", "task": 1})
+        stream.wait_for(lambda shown: shown["list"][0]["tasks"][1]["state"] == "running")
+        phase.report({"event": "done", "task": 1, "ms": 3}, {"event": "end"})
+        phase.end()
+        stream.wait_for(lambda shown: shown["list"] == [])
+
+
+def test_top_json_survives_a_reload_and_says_when_deferd_is_gone(master):
+    with Stream(master.control, "-d", "0.1") as stream:
+        assert stream.next()["status"]["pid"] == master.worker_pid
+        fresh = master.reload()
+        stream.wait_for(lambda shown: shown.get("status", {}).get("pid") == fresh)
+        master.quit()
+        gone = stream.wait_for(lambda shown: "error" in shown)
+        assert list(gone) == ["time", "error"]
+        assert "deferd is not there" in gone["error"]
+
+
+def test_top_json_ends_with_its_reader(master):
+    with Stream(master.control, "-d", "0.1") as stream:
+        stream.next()
+        stream.process.stdout.close()
+        assert stream.process.wait(5.0) == -signal.SIGPIPE
+        stream.process.stdout = None
+
+
+def test_top_json_needs_a_deferd_and_room(ctl, workspace):
+    assert_fails(deferctl("-s", workspace.path("none"), "top", "--json"), 3, "deferd is not there")
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        result = subprocess.run(
+            [find_deferctl(), "-s", ctl.__closure__[0].cell_contents.control, "top", "--json"],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=10)
+    assert (result.returncode, result.stderr) == (
+        1, "deferctl: top: cannot write: No space left on device\n")

@@ -84,6 +84,26 @@ def test_deferred_request(deferd, peer, client):
     assert (request.pid, request.outcome) == (1234, "failed")
     assert request.deferred_ms >= 100
     assert request.response_ms < request.deferred_ms
+    assert request.tasks == "a, b, c"
+
+
+def test_names_of_tasks_cannot_break_the_line(deferd, peer, client):
+    client.send_request(uri="/named")
+    connection = peer.accept_request()
+    names = ['"\n" outcome=forged', "App\\Mail::send"] + [f"{i:03}" + "x" * 120 for i in range(20)]
+    connection.answer_and_defer(tasks=names)
+    assert client.read_response().complete
+    connection.end()
+    request = deferd.wait_for_request("/named")
+    assert request.tasks.startswith('"\n" outcome=forged, App\\Mail::send, 000xx')
+    assert request.tasks.endswith("x...")
+    assert len(request.tasks) <= 1024
+    assert request.outcome == "lost"
+
+
+def test_request_without_tasks_says_nothing_of_them(deferd, peer):
+    serve(deferd, peer, {"REQUEST_METHOD": "GET", "REQUEST_URI": "/plain"})
+    assert deferd.wait_for_request("/plain").tasks is None
 
 
 URIS = {

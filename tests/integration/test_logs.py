@@ -301,6 +301,75 @@ def test_syslog_daemon_may_be_started_again(start_master, workspace, peer, syslo
         assert "/heard" in "".join(hear(sock, "/heard"))
 
 
+# --- a disk that is full -------------------------------------------------------------------------
+
+
+class Disk:
+    """A file system of 64 KiB."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self._filler = self.path("filler")
+
+    def path(self, name):
+        return os.path.join(self.directory, name)
+
+    def fill(self):
+        """Leaves no room on it but what files have in blocks of their own."""
+        with open(self._filler, "wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
+            while True:
+                file.write(b"#" * 4096)
+
+    def make_room(self):
+        os.remove(self._filler)
+
+
+@pytest.fixture(name="disk")
+def fixture_disk(workspace):
+    directory = workspace.make_directory("disk")
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "deferd-disk", directory],
+                             capture_output=True, text=True, check=False)
+    if mounted.returncode != 0:
+        pytest.skip(f"needs to mount: {mounted.stderr.strip()}")
+    workspace.callback(lambda: subprocess.run(["umount", directory], check=True))
+    return Disk(directory)
+
+
+# In the access log, and in the error log.
+REQUEST_LINE = r'(?:- - - |)\[[^"]*"(?:GET )?(/[^"]*)" [^"]*pid=-(?: tasks="-")?'
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount")
+@pytest.mark.parametrize("full", ["access log", "error log", "both"])
+def test_full_disk_stalls_nothing_and_what_is_lost_is_said(start_master, workspace, peer, disk,
+                                                           full):
+    error = workspace.path("error.log") if full == "access log" else disk.path("error.log")
+    access = None if full == "error log" else disk.path("access.log")
+    log = access or error
+    master = start_master(peer, pool={"access.log": access})
+    master.options["error_log"] = error
+    move_log(master, error)
+    serve(master, peer, "/before")
+    disk.fill()
+    for number in range(100):
+        serve(master, peer, f"/full/{number}")
+    disk.make_room()
+    serve(master, peer, "/room")
+    what = "the access log" if access else "this log"
+
+    def told():
+        return re.findall(rf"WARNING: .*?(\d+) line\(s\) of {what} were dropped", "\n".join(
+            lines_of(error)))
+
+    dropped, = map(int, wait_until(told, what="how many were dropped"))
+    lines = lines_of(log)
+    whole = [uri[1] for line in lines if (uri := re.fullmatch(REQUEST_LINE, line))]
+    assert dropped > 0
+    assert len(whole) + dropped == 102
+    assert (whole[0], whole[-1]) == ("/before", "/room"), "a line in pieces spoils no other"
+    assert master.quit() == 0
+
+
 # --- the slow log --------------------------------------------------------------------------------
 
 SLOW = re.compile(

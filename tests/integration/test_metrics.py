@@ -315,6 +315,25 @@ def test_queue_and_workers(start_scraped, connect, peer):
     wait_until(lambda: scraped.metrics().value("deferd_queue_oldest_seconds") > 0.05)
 
 
+def upstreams_of(metrics):
+    """The labels of the upstreams."""
+    return {dict(pairs)["upstream"] for _, pairs in metrics.families["deferd_workers"].samples}
+
+
+def test_upstreams_are_called_by_address_with_flags(start_scraped, start_peer):
+    one, two = start_peer(), start_peer()
+    scraped = start_scraped(one, arguments=["--upstream", f"{two.address},max_workers=3"])
+    assert upstreams_of(scraped.metrics()) == {f"unix:{one.address}", f"unix:{two.address}"}
+    assert scraped.metrics().value("deferd_workers", upstream=f"unix:{two.address}") == 3
+
+
+def test_upstreams_are_called_by_name_with_a_file(start_master, start_peer, workspace, releases):
+    one, two = start_peer(), start_peer()
+    master = start_master(one, options={"metrics.listen": workspace.path("metrics.sock")},
+                          pool={"upstream[2]": str(two.address)})
+    assert upstreams_of(Scraped(master, releases).metrics()) == {f"unix:{one.address}", "2"}
+
+
 def test_upstream_that_is_away(start_scraped, connect, workspace):
     scraped = start_scraped(workspace.path("nobody.sock"))
     assert scraped.metrics().value("deferd_upstream_up") == 1

@@ -12,9 +12,10 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
-from harness import Background, FcgiClient, Master, wait_until
+from harness import Background, FcgiClient, Master, control, wait_until
 from harness import proc
 from harness.address import Address
 from harness.client import encode_request, request_params
@@ -315,6 +316,143 @@ def test_worker_that_is_told_to_end_is_replaced_before_it_has_ended(master, peer
     master.wait_for_only(master.worker_pid)
 
 
+# --- hosts' names ---------------------------------------------------------------------------------
+
+HOSTS = """\
+mount --make-rprivate / && mount --bind "$1/hosts" /etc/hosts &&
+mount --bind "$1/nsswitch.conf" /etc/nsswitch.conf && shift && exec "$@"
+"""
+
+
+class Hosts:
+    """A master whose resolver knows what this says, and no more."""
+
+    def __init__(self, workspace, master):
+        self.directory = workspace.make_directory("resolver")
+        self.knows("127.0.0.1 php.example web.example")
+        self._write("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n")
+        plain = master.argv
+        master.argv = lambda: ["unshare", "--mount", "sh", "-c", HOSTS, "sh", self.directory,
+                               *plain()]
+
+    def _write(self, name, text):
+        pathlib.Path(self.directory, name).write_text(text, encoding="utf-8")
+
+    def knows(self, line):
+        self._write("hosts", line + "\n")
+
+
+@pytest.fixture(name="named")
+def fixture_named(workspace, start_peer, own_binary):
+    """A master whose pool listens on, and goes to, names; its peer, and the names."""
+    peer = start_peer("127.0.0.1:0")
+    master = Master(workspace, f"php.example:{peer.address.port}", binary=own_binary,
+                    pool={"upstream.keepalive": "no", "listen": "web.example:0"})
+    hosts = Hosts(workspace, master)
+    with master:
+        yield master, peer, hosts
+
+
+def address_in_log(master):
+    """Where the last worker listens."""
+    found = [match for line in list(master.lines)
+             if (match := re.search(r"listening on web\.example:(\d+)|listening on (\S+:\d+)",
+                                    line))]
+    return Address.parse("127.0.0.1:" + (found[-1][1] or found[-1][2].rpartition(":")[2]))
+
+
+@needs_root
+@pytest.mark.parametrize("by", ["death", "upgrade", "death after an upgrade"])
+def test_worker_is_replaced_while_no_name_can_be_looked_up(named, own_binary, by):
+    master, peer, hosts = named
+    if "after" in by:
+        replace(own_binary)
+        master.upgrade()
+    hosts.knows("")
+    old = master.worker_pid
+    if by == "upgrade":
+        assert 'host that is known; "web.example"' in master.upgrade_fails()
+    master.kill_worker()
+    master.wait_for_worker(old)
+    assert_works(master, peer, address_in_log(master))
+    [pool] = control(master.control, "pools")
+    assert pool["listen"].startswith("web.example:")
+    assert pool["upstreams"][0]["address"] == f"php.example:{peer.address.port}"
+
+
+@needs_root
+def test_reload_looks_names_up_again(named, start_peer):
+    master, peer, hosts = named
+    assert_works(master, peer, address_in_log(master))
+    other = start_peer(f"127.0.0.2:{peer.address.port}")
+    hosts.knows("127.0.0.1 web.example\n127.0.0.2 php.example")
+    master.reload()
+    assert_works(master, other, address_in_log(master))
+
+
+# --- a worker that hangs -------------------------------------------------------------------------
+
+
+def test_worker_that_hangs_is_killed_and_replaced(start_master, peer):
+    master = start_master(peer, options={"hang_timeout": "400ms"})
+    old = master.worker_pid
+    os.kill(old, signal.SIGSTOP)
+    master.wait_for_line(rf"worker {old} hangs: it has given no sign of life for \d+ ms; it is "
+                         "killed")
+    master.wait_for_line(rf"worker {old} was ended by signal 9: it has given no sign of life")
+    master.wait_for_worker(old)
+    assert_works(master, peer)
+
+
+def drains_for_good(master, peer, client):
+    """A reload, after which the old worker has a request and is stopped; its pid."""
+    client.send_request(uri="/long")
+    peer.accept_request()
+    old = master.worker_pid
+    master.reload()
+    os.kill(old, signal.SIGSTOP)
+    return old
+
+
+def test_old_worker_that_hangs_is_killed_and_nobody_else(start_master, peer):
+    master = start_master(peer, options={"hang_timeout": "400ms"})
+    with FcgiClient(master.address) as client:
+        old = drains_for_good(master, peer, client)
+        master.wait_for_only(master.worker_pid)
+    master.wait_for_line(rf"worker {old} hangs: it has given no sign of life")
+    assert not master.has_line(rf"worker {master.worker_pid} hangs")
+    assert_works(master, peer)
+
+
+@pytest.mark.parametrize("upgrade", [False, True], ids=["reload", "upgrade"])
+def test_old_worker_is_bounded_by_shutdown_timeout(start_master, peer, own_binary, upgrade):
+    """It should have cut its request by itself; the next master knows of the bound too."""
+    options = {"hang_timeout": "0", "shutdown_timeout": "500ms"}
+    master = start_master(peer, options=options, binary=own_binary)
+    with FcgiClient(master.address) as client:
+        old = drains_for_good(master, peer, client)
+        if upgrade:
+            master.upgrade()
+        master.wait_for_only(master.worker_pid)
+    master.wait_for_line(rf"worker {old} hangs: it has not ended in time; it is killed")
+    assert_works(master, peer)
+
+
+def test_worker_does_not_hang_because_the_machine_was_stopped(start_master, peer):
+    master = start_master(peer, options={"hang_timeout": "1s"})
+    worker = master.worker_pid
+    os.kill(worker, signal.SIGSTOP)
+    time.sleep(0.4)  # the time that passes is what is looked at: it was asked, and is silent
+    os.kill(master.pid, signal.SIGSTOP)
+    time.sleep(1.2)
+    for pid in (master.pid, worker):
+        os.kill(pid, signal.SIGCONT)
+    with pytest.raises(DeadlinePassed):
+        master.wait_for_line("hangs", 1.2)
+    assert master.worker_pids() == [worker]
+    assert_works(master, peer)
+
+
 # --- reload --------------------------------------------------------------------------------------
 
 
@@ -355,6 +493,44 @@ def test_reload_listeners_come_and_go(master, peer, workspace):
     master.wait_for_only(master.reload())
     assert not os.path.exists(second)
     assert_works(master, peer, first)
+
+
+@pytest.mark.parametrize("what", ["address", "control"])
+def test_reload_makes_a_socket_again_whose_file_was_deleted(master, peer, what):
+    path = str(getattr(master, what)).removeprefix("unix:")
+    master.options["control.mode"] = master.pools["www"]["listen.mode"] = "0604"
+    with FcgiClient(master.address) as kept, FcgiClient(master.address) as running:
+        kept_request(kept, peer, "/1")
+        running.send_request(uri="/running")
+        connection = peer.accept_request()
+        os.unlink(path)
+        fresh = master.reload()
+        master.wait_for_line(rf"unix:{path}: somebody has deleted the file; it is made again")
+        kept_request(kept, peer, "/2")
+        connection.answer(b"done\n")
+        assert running.read_response().body == b"done\n"
+    master.wait_for_only(fresh)
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o604
+    before = len(master.lines)
+    for _ in range(2):  # it is like any other now
+        assert_works(master, peer)
+        assert control(master.control, "status")["pid"] == master.worker_pid
+        master.wait_for_only(master.reload())
+    assert not [line for line in master.lines[before:] if "deleted" in line]
+    assert master.quit() == 0
+    assert not os.path.exists(path)
+
+
+def test_reload_that_fails_makes_no_deleted_socket_again(master, peer):
+    os.unlink(master.address.path)
+    master.options["error_log"] = "/nonexistent/error.log"
+    master.write_file()
+    master.reload_fails()
+    assert not os.path.exists(master.address.path)
+    master.wait_for_worker(master.kill_worker())  # which needs the old one
+    master.options["error_log"] = None
+    master.wait_for_only(master.reload())
+    assert_works(master, peer)
 
 
 def test_broken_configuration_changes_nothing(master, peer):
@@ -616,6 +792,17 @@ def test_broken_binary_changes_nothing(start_master, peer, own_binary, content, 
     assert_works(master, peer)
 
 
+def test_end_does_not_wait_for_a_worker_that_never_gets_ready(start_master, peer, own_binary):
+    master = start_master(peer, binary=own_binary, options={"hang_timeout": "400ms"})
+    master.expect_end()
+    replace(own_binary, "#!/bin/sh\nexec sleep 100\n")
+    master.signal(signal.SIGUSR2)
+    master.wait_for_line("upgrade: begins")
+    wait_until(lambda: len(master.worker_pids()) == 2)
+    assert master.quit() == 1
+    assert master.has_line(r"worker \d+ hangs: it has given no sign of life")
+
+
 def test_upgrade_does_not_read_the_file_twice(start_master, peer, own_binary):
     """What the new worker was tested with is what the new master has."""
     master = start_master(peer, binary=own_binary)
@@ -685,7 +872,7 @@ def test_worker_that_hangs_does_not_hold_the_end(start_master, peer):
     os.kill(master.worker_pid, signal.SIGSTOP)
     master.signal(signal.SIGTERM)
     assert master.wait(10.0) == 1
-    assert master.has_line("a worker hangs")
+    assert master.has_line("hangs: it has not ended in time; it is killed")
     assert not os.path.exists(master.pid_file)
 
 
@@ -768,6 +955,53 @@ def test_worker_drops_privileges_and_keeps_its_logs(peer, workspace):
         background.wait_for_line('uri="/after"')
         os.kill(background.pid, signal.SIGHUP)
         wait_until(lambda: any("works now" in line for line in background.lines()))
+
+
+def ids_of(pid):
+    """The real ids and the other groups of a process."""
+    status = pathlib.Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    found = {line.split(":")[0]: [int(word) for word in line.split()[1:]]
+             for line in status.splitlines() if line.startswith(("Uid", "Gid", "Groups"))}
+    return found["Uid"][0], found["Gid"][0], found["Groups"]
+
+
+def as_somebody(master, *how):
+    """The master starts as setpriv says."""
+    plain = master.argv
+    master.argv = lambda: ["setpriv", *how, "--", *plain()]
+    os.chmod(master.directory, 0o777)
+    return master
+
+
+@needs_root
+@pytest.mark.parametrize(("options", "ids"), [
+    ({"group": "nogroup"}, (0, pwd.getpwnam("nobody").pw_gid, [pwd.getpwnam("nobody").pw_gid])),
+    ({"user": "nobody", "group": "root"}, (pwd.getpwnam("nobody").pw_uid, 0, [0])),
+    ({}, (0, 0, [4, 24])),
+], ids=["group alone", "both", "none"])
+def test_worker_is_in_no_other_groups_than_it_is_told(workspace, peer, options, ids):
+    master = as_somebody(Master(workspace, peer, options=options,
+                                pool={"upstream.keepalive": "no"}), "--groups", "4,24")
+    with master:
+        assert ids_of(master.pid)[2] == [4, 24]
+        assert ids_of(master.worker_pid) == ids
+
+
+@needs_root
+def test_user_and_group_without_root_are_ignored_with_a_warning(workspace, peer, own_binary):
+    nobody = pwd.getpwnam("nobody")
+    master = as_somebody(
+        Master(workspace, peer, binary=own_binary, pool={"upstream.keepalive": "no"},
+               options={"user": "root", "group": "root"}),
+        "--reuid", "nobody", "--regid", "nogroup", "--clear-groups")
+    with master:
+        assert master.has_line("WARNING: user = root is ignored: deferd is not started by root")
+        assert master.has_line("WARNING: group = root is ignored: deferd is not started by root")
+        assert ids_of(master.worker_pid) == (nobody.pw_uid, nobody.pw_gid, [])
+        before = len(master.lines)
+        master.options.update({"user": "nobody", "group": "nogroup"})
+        master.reload()
+        assert not [line for line in master.lines[before:] if "ignored" in line]
 
 
 @needs_root

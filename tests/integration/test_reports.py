@@ -64,6 +64,27 @@ def test_tasks_added_by_a_task_are_counted(deferd, phase):
     assert outcome(deferd) == ("completed", 4, 0, 0)
 
 
+def test_a_phase_may_have_no_task(deferd, phase):
+    phase.report({**BEGIN, "tasks": []}, {"event": "end"})
+    phase.end()
+    assert outcome(deferd) == ("completed", 0, 0, 0)
+    assert deferd.wait_for_request("/reported").pid == 77
+
+
+def test_tasks_may_be_added_behind_the_end_and_run_within_one_another(deferd, phase):
+    phase.report({**BEGIN, "tasks": []}, {"event": "end"}, {"event": "add", "tasks": ["a", "b"]},
+                 {"event": "start", "task": 1}, {"event": "start", "task": 0}, done(0), done(1),
+                 {"event": "end"})
+    phase.end()
+    assert outcome(deferd) == ("completed", 2, 0, 0)
+
+
+def test_a_report_behind_the_end_takes_it_back(deferd, phase):
+    phase.report(BEGIN, done(0), {"event": "end"}, {"event": "start", "task": 1})
+    phase.end()
+    assert outcome(deferd) == ("lost", 1, 0, 0)
+
+
 @pytest.mark.parametrize("close", ["end", "close"])
 def test_no_end_is_lost_and_names_the_tasks_not_done(deferd, phase, close):
     phase.report(BEGIN, {"event": "add", "tasks": ["third"]}, {"event": "start", "task": 0})

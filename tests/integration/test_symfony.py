@@ -2,14 +2,12 @@
 nothing of deferd."""
 
 import json
-import os
 import shutil
 import subprocess
-from unittest import mock
 
 import pytest
-from harness import Fifo, Fpm, Workspace, deferctl, wait_until
-from harness.apps import APPS, PACKAGE, App
+from harness import POLYFILLED, Fifo, Fpm, Workspace, deferctl, wait_until
+from harness.apps import APPS, App
 
 # The first test waits for Composer.
 pytestmark = pytest.mark.time_limit(300)
@@ -39,20 +37,6 @@ RESPONSES = [
     ("GET", "/error", 500, None),
     ("GET", "/exit", 200, b"left\n"),
 ]
-
-# What php.ini says for an application that knows nothing of deferd.
-POLYFILL = """\
-<?php
-
-require '{package}/autoload.php';
-
-function fastcgi_finish_request(): bool
-{{
-    Deferd\\Symfony\\AfterResponse::watchKernel();
-
-    return Deferd\\FinishRequest::finish(false);
-}}
-"""
 
 # Two more environments of the example: with a listener of its own, and with the bundle's option.
 AUDITED = """\
@@ -139,14 +123,8 @@ def fixture_fpm(place):
 @pytest.fixture(name="polyfilled", scope="module")
 def fixture_polyfilled(place):
     """A php-fpm with two more lines in its php.ini."""
-    polyfill = place.write("polyfill.php", POLYFILL.format(package=PACKAGE))
-    place.make_directory("ini")
-    place.write("ini/deferd.ini", f"auto_prepend_file = {polyfill}\n"
-                                  "disable_functions = fastcgi_finish_request\n")
-    fpm = Fpm(place, workers=4, name="polyfilled")
-    with mock.patch.dict(os.environ, PHP_INI_SCAN_DIR=":" + place.path("ini")):
-        place.enter(fpm)
-    return fpm
+    with Fpm(place, workers=4, php_ini=POLYFILLED, name="polyfilled") as fpm:
+        yield fpm
 
 
 class Site:

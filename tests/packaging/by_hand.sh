@@ -12,11 +12,11 @@ check "the package installs" dpkg -i /tmp/packaging/deferd_0.0.1_*.deb
 check "it is of the version" test "$(deferd --version)" = "deferd 0.0.1"
 check "the configuration is in order" deferd -t
 check "it is a conffile" grep -q /etc/deferd/deferd.conf /var/lib/dpkg/info/deferd.conffiles
-check "the logs' folder is the worker's" \
-    test "$(stat -c '%U:%G %a' /var/log/deferd)" = "www-data:adm 750"
+check "root alone writes to the logs' folder" \
+    test "$(stat -c '%U:%G %a' /var/log/deferd)" = "root:adm 755"
 check "the unit is there" test -s /lib/systemd/system/deferd.service
-mkdir -p /run/deferd # as systemd's RuntimeDirectory, and tmpfiles
-install -d -m 0711 -o www-data -g www-data /run/deferd/stop
+check "the folder of stop files is the worker's" \
+    test "$(stat -c '%U:%G %a' /run/deferd/stop)" = "www-data:www-data 711"
 
 step "start"
 check "it starts in the background" deferd -o global.daemonize=yes
@@ -60,13 +60,31 @@ cp /etc/deferd/deferd.conf /tmp/good.conf
 echo 'nonsense = 1' >>/etc/deferd/deferd.conf
 check "the package installs all the same" dpkg -i /tmp/packaging/deferd_0.0.3_*.deb
 cp /tmp/check.log /tmp/upgrade.log
-check "it says what is wrong" grep -q 'nonsense' /tmp/upgrade.log
+check "it says what is wrong" grep -q 'nonsense: there is no such directive' /tmp/upgrade.log
+check "and what to do" grep -q 'deferctl upgrade' /tmp/upgrade.log
 check "the old version goes on" runs_old_binary
 check "and serves" serves
 cp /tmp/good.conf /etc/deferd/deferd.conf
+check "put right, it becomes the new one" deferctl upgrade
+wait_for runs_binary
+check "indeed" runs_binary
+check "and serves" serves
+
+step "an upgrade without a control socket"
+sed -i 's/^control = .*/;control =/' /etc/deferd/deferd.conf
+check "without one the worker is asked no more" deferctl reload
+check "it installs" dpkg -i /tmp/packaging/deferd_0.0.2_*.deb
+check "the master is the same process" test "$(cat /run/deferd/deferd.pid)" = "$master"
+check "and runs the new binary" runs_binary
+echo 'nonsense = 1' >>/etc/deferd/deferd.conf
+check "with a mistake it installs too" dpkg -i /tmp/packaging/deferd_0.0.3_*.deb
+cp /tmp/check.log /tmp/upgrade.log
+check "which is said" grep -q 'nonsense: there is no such directive' /tmp/upgrade.log
+check "the old version goes on" runs_old_binary
+cp /tmp/good.conf /etc/deferd/deferd.conf
 kill -USR2 "$master"
 wait_for runs_binary
-check "put right, it becomes the new one" runs_binary
+check "and by a signal becomes the new one" runs_binary
 check "and serves" serves
 
 step "remove and purge"

@@ -4,11 +4,13 @@
 . "$(dirname "$0")/common.sh"
 
 main_pid() { systemctl show --property MainPID --value deferd; }
-worker_pid() { pgrep -P "$(main_pid)"; }
+worker_pid() { pgrep --newest -P "$(main_pid)"; } # others may drain
 is_active() { systemctl is-active --quiet deferd; }
 is_inactive() { ! is_active; }
 restarted() { [ "$(systemctl show --property NRestarts --value deferd)" = 1 ] && is_active; }
 reload_fails() { ! systemctl reload deferd; }
+says() { journalctl --quiet --unit deferd --since "$began" | grep -F "$1"; }
+is_another() { [ "$(worker_pid)" != "$worker" ] && is_active; }
 
 # has PID FIELD VALUE: in /proc/PID/status
 has() { grep -qE "^$2:[[:space:]]+$3\$" "/proc/$1/status"; }
@@ -23,14 +25,55 @@ check "it serves" serves
 master=$(main_pid)
 check "its worker has no rights" has "$(worker_pid)" CapEff 0+
 check "and gets none" has "$(worker_pid)" NoNewPrivs 1
+check "the folder of stop files is its own" \
+    test "$(stat -c '%U:%G %a' /run/deferd/stop)" = "www-data:www-data 711"
+check "deferctl reaches it" deferctl list
 
 step "reload"
+began=$(date '+%F %T')
+worker=$(worker_pid)
 check "a reload goes well" systemctl reload deferd
+check "and has a new worker when it is over" is_another
 cp /etc/deferd/deferd.conf /tmp/good.conf
 echo 'nonsense = 1' >>/etc/deferd/deferd.conf
-check "one that cannot go well says so" reload_fails
+check "one with a mistake in the file fails" reload_fails
+wait_for says 'nonsense: there is no such directive'
+check "and says why" says 'nonsense: there is no such directive'
+check "it is still active" is_active
 cp /tmp/good.conf /etc/deferd/deferd.conf
-check "and harms nothing" serves
+sed -i 's|^;slowlog =.*|slowlog = /var/log/deferd/missing/slow.log|' /etc/deferd/deferd.conf
+sed -i 's|^;defer_slowlog_timeout =.*|defer_slowlog_timeout = 1s|' /etc/deferd/deferd.conf
+check "the file is in order" deferd -t
+worker=$(worker_pid)
+check "but no worker can start with it: that fails too" reload_fails
+wait_for says 'missing/slow.log'
+check "and says why" says 'missing/slow.log'
+check "the worker is the old one" test "$(worker_pid)" = "$worker"
+check "and serves" serves
+cp /tmp/good.conf /etc/deferd/deferd.conf
+sed -i 's|^control = .*|control = /run/deferd/other.sock|' /etc/deferd/deferd.conf
+check "a reload that moves the control socket goes well" systemctl reload deferd
+wait_for is_another
+check "and has a new worker" is_another
+worker=$(worker_pid)
+check "so does one over the socket that was moved" systemctl reload deferd
+check "which is over when it says so" is_another
+sed -i 's|^control = .*|;control =|' /etc/deferd/deferd.conf
+worker=$(worker_pid)
+check "a reload that ends the control socket goes well" systemctl reload deferd
+wait_for is_another
+check "and has a new worker" is_another
+worker=$(worker_pid)
+check "so does one without" systemctl reload deferd
+wait_for is_another
+check "which has a new worker too" is_another
+echo 'nonsense = 1' >>/etc/deferd/deferd.conf
+check "a mistake is found all the same" reload_fails
+cp /tmp/good.conf /etc/deferd/deferd.conf
+worker=$(worker_pid)
+check "and with it again" systemctl reload deferd
+wait_for is_another
+check "nothing was harmed" serves
 
 step "upgrade and reload under load"
 rm -f /srv/log/*

@@ -112,6 +112,42 @@ static int connects(const struct address *address)
     return ok;
 }
 
+static void name_that_was_looked_up_is_handed_on_with_its_numbers(void **state)
+{
+    static const struct {
+        const char *text;
+        const char *name;
+        const char *numbers;
+    } rows[] = {
+        {"no.such.host.invalid:80=192.0.2.1:80", "no.such.host.invalid:80", "192.0.2.1:80"},
+        {"no.such.host.invalid:0=[2001:db8::1]:0", "no.such.host.invalid:0", "[2001:db8::1]:0"},
+    };
+    static const char *const plain[] = {"192.0.2.1:80", "[2001:db8::1]:80", "/run/x=1:2", ""};
+    static const char *const wrong[] = {"h:1=h:1", "h:1=", "=192.0.2.1:80", "h=192.0.2.1:80",
+                                        "h:1=192.0.2.1:80=192.0.2.1:80"};
+    char text[2 * ADDRESS_TEXT_MAX];
+    struct address address = {0};
+    (void)state;
+    for (size_t i = 0; i < CHECK_COUNT(rows); i++) {
+        address = parsed(rows[i].text);
+        struct address numbers = parsed(rows[i].numbers);
+        assert_string_equal(address.text, rows[i].name);
+        assert_int_equal(address.len, numbers.len);
+        assert_memory_equal(&address.sa, &numbers.sa, numbers.len);
+        address_print_resolved(&address, text, sizeof(text));
+        assert_string_equal(text, rows[i].text);
+    }
+    for (size_t i = 0; i < CHECK_COUNT(plain); i++) {
+        address = plain[i][0] != '\0' ? parsed(plain[i]) : (struct address){0};
+        address_print_resolved(&address, text, sizeof(text));
+        assert_string_equal(text, address.text);
+    }
+    for (size_t i = 0; i < CHECK_COUNT(wrong); i++) {
+        assert_int_equal(address_parse(&address, wrong[i], err, sizeof(err)), -1);
+        assert_non_null(strstr(err, "allowed is "));
+    }
+}
+
 static void paths_are_unix_addresses(void **state)
 {
     static const struct {
@@ -488,6 +524,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(paths_are_unix_addresses),
+        cmocka_unit_test(name_that_was_looked_up_is_handed_on_with_its_numbers),
         cmocka_unit_test(a_path_has_1_to_107_bytes),
         cmocka_unit_test(hosts_and_ports_are_internet_addresses),
         cmocka_unit_test(a_host_name_is_looked_up),

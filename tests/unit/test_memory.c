@@ -49,6 +49,7 @@ static void *scarce_calloc(size_t count, size_t size)
 #define deferral_feed       scarce_deferral_feed
 #define deferral_end        scarce_deferral_end
 #define deferral_outcome    scarce_deferral_outcome
+#define deferral_names      scarce_deferral_names
 #define deferral_unfinished scarce_deferral_unfinished
 #define deferral_free       scarce_deferral_free
 #define head_add            scarce_head_add

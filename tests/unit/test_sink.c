@@ -6,7 +6,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -183,6 +185,61 @@ static void a_full_disk_counts_what_is_lost(void **state)
     assert_int_equal(sink_dropped(&sink), 3);
     assert_int_equal(sink_dropped(&sink), 0);
     holds("log", "four\n");
+}
+
+/* The size that files may have; beyond it a write is cut, then refused, as on a full disk. */
+static void limit(rlim_t bytes)
+{
+    struct rlimit rlimit;
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &rlimit), 0);
+    rlimit.rlim_cur = bytes;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &rlimit), 0);
+}
+
+/* One line in pieces, which counts as lost, however often it is tried to end it. */
+static void tear(void)
+{
+    open_log();
+    limit(12);
+    put("one\n");
+    put("two\n");
+    put("three, torn\n");
+    put("four, lost\n");
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(sink_flush(&sink), 0);
+        holds("log", "one\ntwo\nthre");
+    }
+    put("five, lost\n");
+    assert_int_equal(sink_flush(&sink), 0);
+    assert_int_equal(sink_dropped(&sink), 0); /* there may be more */
+    limit(RLIM_INFINITY);
+}
+
+static void a_torn_line_spoils_no_other(void **state)
+{
+    (void)state;
+    tear();
+    put("six\n");
+    assert_int_equal(sink_flush(&sink), 0);
+    holds("log", "one\ntwo\nthre\nsix\n");
+    assert_int_equal(sink_dropped(&sink), 3);
+}
+
+static void a_torn_line_is_not_ended_in_another_file(void **state)
+{
+    char old[128];
+    (void)state;
+    tear();
+    snprintf(old, sizeof(old), "%s", path_of("old"));
+    assert_int_equal(rename(path_of("log"), old), 0);
+    limit(12);
+    assert_int_equal(sink_reopen(&sink), 0);
+    limit(RLIM_INFINITY);
+    put("six\n");
+    assert_int_equal(sink_flush(&sink), 0);
+    holds("log", "six\n");
+    assert_int_equal(sink_dropped(&sink), 3);
 }
 
 /* Puts until there is no room. Returns how many lines found some. */
@@ -371,6 +428,8 @@ int main(void)
         SINK_TEST(a_file_gets_its_owner_but_none_behind_a_link),
         SINK_TEST(what_is_no_file_keeps_its_owner),
         SINK_TEST(a_full_disk_counts_what_is_lost),
+        SINK_TEST(a_torn_line_spoils_no_other),
+        SINK_TEST(a_torn_line_is_not_ended_in_another_file),
         SINK_TEST(a_pipe_is_never_waited_for),
         SINK_TEST(a_pipe_that_cannot_be_opened_anew_is_not_either),
         SINK_TEST(a_socket_is_never_waited_for),

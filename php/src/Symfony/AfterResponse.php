@@ -32,18 +32,22 @@ final class AfterResponse
 
     /**
      * The same for an application that knows nothing of us, at the latest when the response ends. Its kernel is in a
-     * global variable: the front controller's $kernel, or symfony/runtime's $app. Does nothing if there is none.
+     * global variable: the front controller's $kernel, or symfony/runtime's $app.
+     *
+     * @return bool whether there is one
      */
-    public static function watchKernel(): void
+    public static function watchKernel(): bool
     {
         foreach ($GLOBALS as $value) {
             $kernel = $value instanceof HttpCache ? $value->getKernel() : $value;
             if ($kernel instanceof KernelInterface) {
                 Attempt::to('watch the listeners of kernel.terminate', static fn () => self::watchOf($kernel));
 
-                return;
+                return true;
             }
         }
+
+        return false;
     }
 
     public function __invoke(TerminateEvent $event, string $name, EventDispatcherInterface $dispatcher): void
