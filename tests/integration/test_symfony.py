@@ -38,7 +38,6 @@ RESPONSES = [
     ("GET", "/exit", 200, b"left\n"),
 ]
 
-
 # Two more environments of the example: with a listener of its own, and with the bundle's option.
 AUDITED = """\
 services:
