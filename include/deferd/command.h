@@ -31,8 +31,8 @@ enum command_status {
 /* Runs a line, which it changes, with these rights. */
 enum command_status command_run(struct command_call *call, char *line, unsigned rights);
 
-/* Ends the worker of a request by force. Returns 0 if that is done, 1 if the master is asked for it,
- * which then answers, or -1 with a sentence in err. client waits for that, or NULL. */
+/* Ends the worker of a request by force. Returns 0 if that is done, 1 if the master is asked for
+ * it, which then answers, or -1 with a sentence in err. client waits for that, or NULL. */
 int command_force(struct control *control, struct control_client *client, struct request *request,
                   char *err, size_t err_size);
 

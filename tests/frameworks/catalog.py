@@ -69,5 +69,6 @@ FRAMEWORKS = (
     Framework("Plain PHP", "plain", lambda _app: Fpm.version()),
     Framework("Slim 3", "slim3", debian("php-slim")),
     Framework("Slim 4", "slim4", composer("slim/slim")),
+    Framework("Laravel", "laravel", composer("laravel/framework")),
     Framework("Symfony", "symfony", composer("symfony/framework-bundle")),
 )
