@@ -107,7 +107,8 @@ check "and serves" serves
 
 step "remove and purge"
 check "it is removed" dpkg -r deferd
-check "it says what php.ini still has" grep -q "$two_lines names /usr/share/deferd/php" /tmp/check.log
+cp /tmp/check.log /tmp/remove.log
+check "it says what php.ini still has" grep -q "$two_lines names /usr/share/deferd/php" /tmp/remove.log
 rm "$two_lines"
 check "the master has ended" is_gone "$master"
 check "the binary is gone" test ! -e /usr/sbin/deferd
