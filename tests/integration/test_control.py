@@ -198,6 +198,28 @@ def test_the_last_thousand_are_kept(master, start_peer, connect, peer):
     assert call(master, "show 6")["uri"] == "/5"
 
 
+def test_phases_that_had_nothing_to_do_are_kept_only_if_they_did_not_end_in_order(master, begin):
+    """Behind the bridges to frameworks each response has one."""
+    ends = {
+        "/completed": lambda phase: phase.finish_tasks(0),
+        "/late": lambda phase: (phase.report({"event": "add", "tasks": ["late"]}),
+                                phase.finish_tasks(1)),
+        "/failed": lambda phase: (phase.report({"event": "fail", "task": 0, "error": "no"}),
+                                  phase.finish_tasks(0)),
+        "/lost": lambda phase: phase.close(),
+        "/completed-too": lambda phase: phase.finish_tasks(0),
+    }
+    for uri, end in ends.items():
+        phase = begin(master, (), uri)
+        assert call(master, "list")[0]["uri"] == uri, "while it runs it is there"
+        end(phase)
+        assert master.wait_for_request(uri)
+    assert [(phase["uri"], phase["state"]) for phase in call(master, "list --all")] == [
+        ("/late", "completed"), ("/failed", "failed"), ("/lost", "lost")]
+    assert "there is no deferred phase 1 " in fails(master, "show 1")
+    assert call(master, "status")["outcomes"]["completed"] == 3, "they count all the same"
+
+
 def test_hostile_texts_are_json_all_the_same(master, begin):
     name = "näme\x1b[2J\u202e\"\\"
     begin(master, tasks=(name,), uri="/\xff\xfe\x00\x1b]0;x\x07")

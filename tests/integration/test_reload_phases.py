@@ -280,6 +280,16 @@ def test_history_goes_on_in_the_order_of_the_ends(master, begin):
     wait_for_ids(master, [1, 3, 2], "list --all")
 
 
+def test_phases_that_had_nothing_to_do_are_not_kept_over_reloads(master, begin):
+    nothing, something = begin(master, "/nothing", ()), begin(master, "/something")
+    master.reload()
+    wait_for_ids(master, [1, 2])
+    finish(master, something, "/something")
+    finish(master, nothing, "/nothing", 0)
+    wait_for_ids(master, [])
+    assert ids(master, "list --all") == [2]
+
+
 @pytest.mark.time_limit(60)
 def test_the_last_thousand_are_kept_over_reloads(master, peer, connect):
     def serve(connection):
