@@ -490,6 +490,25 @@ def test_force_ends_another_users_worker(start_master, roots_fpm, tasks, gate, w
 
 
 @needs_root
+def test_force_that_is_asked_for_twice_is_still_a_stop(start_master, roots_fpm, tasks, gate,
+                                                       workspace):
+    """The second one comes while the first one is with the master."""
+    master = start_master(roots_fpm, options={"user": "nobody"})
+    reach_gate(master, tasks, workspace)
+    master.signal(signal.SIGSTOP)
+    try:
+        first = Background(call, master, "stop --force 1")
+        wait_until(lambda: call(master, "list")[0]["state"] == "stopping")
+        assert "another command is with the master" in fails(master, "stop --force 1")
+        assert call(master, "list")[0]["state"] == "stopping"
+    finally:
+        master.signal(signal.SIGCONT)
+    assert first.result() == {}
+    assert master.wait_for_request().outcome == "stopped"
+    gate.open()
+
+
+@needs_root
 @pytest.mark.parametrize("known", [False, True])
 def test_force_over_tcp_needs_php_fpms_pid_file(start_master, start_fpm, tasks, gate, workspace,
                                                 known):
