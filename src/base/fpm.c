@@ -29,10 +29,11 @@ int fpm_same_instance(const struct fpm_instance *a, const struct fpm_instance *b
            a->written.tv_nsec == b->written.tv_nsec;
 }
 
-/* Reads a short file. Returns its length without a final newline, or -1. */
+/* Reads a short file. Returns its length without a final newline, or -1. Waits for nobody: a pid
+ * file may lie where php-fpm's users can put a FIFO in its place, and deferd's master reads it. */
 static int fpm_read(const char *path, char *out, size_t size)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     ssize_t n = fd >= 0 ? read(fd, out, size - 1) : -1;
     if (fd >= 0) {
         close(fd);

@@ -860,6 +860,15 @@ def test_fpm_reload_that_cannot_be_lets_requests_go_on(start_master, peer, conne
     assert client.read_response().complete
 
 
+def test_pid_file_that_is_a_fifo_holds_nobody_up(start_master, peer, workspace):
+    """On Debian the directory of php-fpm's pid file is its users', and the master reads it."""
+    path = workspace.path("fpm.pid")
+    os.mkfifo(path)
+    master = start_master(peer, pool={"upstream.fpm_pid": path})
+    assert "holds no pid" in fails(master, "fpm-reload")
+    assert master.reload()
+
+
 def test_fpm_reload_holds_all_pools_of_the_same_php_fpm(start_master, start_fpm, workspace):
     pid_file = workspace.path("fpm.pid")
     fpm = start_fpm(workers=4, options={"pid": pid_file})
