@@ -12,7 +12,7 @@ import termios
 
 import pytest
 from harness import (
-    Background, CommandFailed, Control, FcgiClient, control, fcgi, wait_until,
+    Background, CommandFailed, Control, DeadlinePassed, FcgiClient, control, fcgi, wait_until,
 )
 from harness.daemon import find_binary
 
@@ -544,6 +544,36 @@ def test_drain_waits_for_the_workers_that_drain(master, peer, connect):
     assert not draining.done
     connection.finish_tasks()
     assert draining.result() == {}
+
+
+def test_drain_waits_for_a_worker_that_does_not_drain_yet(start_master, peer, begin, own_binary,
+                                                          gate, workspace):
+    """The next worker is asked before the master has heard that it is ready."""
+    master = start_master(peer, binary=own_binary)
+    phase, old = begin(master), master.worker_pid
+    workspace.write("deferd.new", f"""#!/bin/sh
+[ "$1" = --worker ] && flock -s {gate.path} true
+exec {find_binary()} "$@"
+""")
+    os.chmod(own_binary + ".new", 0o755)
+    os.rename(own_binary + ".new", own_binary)
+    master.signal(signal.SIGUSR2)
+    wait_until(lambda: len(master.worker_pids()) == 2)
+    master.signal(signal.SIGSTOP)
+    os.kill(old, signal.SIGSTOP)  # so that the other one is asked
+    try:
+        gate.open()
+        drain = Background(call, master, "drain www")
+        master.wait_for_line(r"NOTICE: \[www\] is drained: requests wait")
+        with pytest.raises(DeadlinePassed):
+            drain.result(0.3)
+    finally:
+        os.kill(old, signal.SIGCONT)
+        master.signal(signal.SIGCONT)
+    wait_for_ids(master, [1])
+    assert not drain.done
+    phase.finish_tasks(2)
+    assert drain.result() == {}
 
 
 def test_status_and_pools_count_what_drains(master, begin):
