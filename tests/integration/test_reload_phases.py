@@ -576,6 +576,28 @@ exec {find_binary()} "$@"
     assert drain.result() == {}
 
 
+def test_drain_does_not_wait_for_requests_that_wait_for_its_end(start_master, peer, connect):
+    """In a worker that drains they are held back as those in the other one are."""
+    master = start_master(peer, max_workers=1)
+    first, second = connect(master), connect(master)
+    first.send_request(uri="/runs")
+    running = peer.accept_request()
+    second.send_request(uri="/waits")
+    wait_until(lambda: call(master, "status")["waiting"] == 1)
+    master.reload()
+    wait_until(lambda: [old["busy"] for old in call(master, "status")["draining"]] == [2])
+    drain = Background(call, master, "drain www")
+    wait_until(lambda: [old["busy"] for old in call(master, "status")["draining"]] == [1])
+    assert not drain.done
+    running.answer()
+    assert drain.result() == {}
+    assert first.read_response().complete
+    assert peer.idle()
+    call(master, "resume www")
+    peer.accept_request().answer()
+    assert second.read_response().complete
+
+
 def test_status_and_pools_count_what_drains(master, begin):
     old = master.worker_pid
     phases = [begin(master, f"/{number}") for number in range(2)]
