@@ -804,6 +804,26 @@ def test_fpm_reload_waits_for_callbacks_and_requests_wait_for_it(fpm_site, tasks
     assert master.wait_for_request("/hello.php").queue_ms > 0
 
 
+def test_fpm_reload_waits_for_the_callbacks_of_a_pool_that_is_gone(fpm_site, tasks, gate,
+                                                                   workspace):
+    """Its last requests may be with the same php-fpm."""
+    master, fpm, _ = fpm_site
+    before = fpm.workers()
+    tasks(master, "gate,ok")
+    wait_until(lambda: "waits 0" in workspace.lines("marks"))
+    master.pools = {"new": {**master.pools["www"], "listen": workspace.path("new.sock")}}
+    master.reload()
+    reloading = Background(call, master, "fpm-reload")
+    wait_until(lambda: call(master, "pools")[0]["paused"])
+    with pytest.raises(DeadlinePassed):
+        reloading.result(0.5)
+    assert fpm.workers() == before
+    gate.open()
+    assert reloading.result() == {}
+    assert not set(before) & set(fpm.workers())
+    assert workspace.lines("marks") == ["waits 0", "ok 0", "ok 1"]
+
+
 @pytest.mark.time_limit(90)
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="needs wrk")
 def test_fpm_reloads_under_load_fail_no_request(fpm_site, workspace):
