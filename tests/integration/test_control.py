@@ -880,6 +880,52 @@ def test_fpm_reload_that_cannot_be_lets_requests_go_on(start_master, peer, conne
     assert client.read_response().complete
 
 
+@needs_root
+@pytest.mark.parametrize("over", ["unix", "tcp"])
+def test_pid_file_of_another_user_names_nobody_elses_process(start_master, start_fpm, shared_fpm,
+                                                             tasks, gate, workspace, over):
+    """It lies in a directory of php-fpm's user, who has put the pid of somebody else's there."""
+    listen = {"listen": "127.0.0.1:0"} if over == "tcp" else {}
+    fpm = start_fpm(workers=2, **listen)
+    victim = shared_fpm.workers()[0]
+    path = workspace.write("fpm.pid", f"{victim if over == 'unix' else fpm.pid}\n")
+    shutil.chown(path, "nobody")
+    master = start_master(fpm, options={"user": "nobody"}, pool={"upstream.fpm_pid": path})
+    if over == "unix":
+        why = fails(master, "fpm-reload")
+    else:
+        pid = reach_gate(master, tasks, workspace)
+        why = fails(master, "stop --force 1")
+        assert pid in fpm.workers()
+    assert "is not of the user that the file belongs to; it was not signalled" in why
+    assert victim in shared_fpm.workers()
+    gate.open()
+
+
+@needs_root
+def test_pid_file_of_another_user_names_that_users_php_fpm(start_master, peer, workspace):
+    named = "open('/proc/self/comm', 'w').write('php-fpm'); print(flush=True); input()"
+    with subprocess.Popen([*NOBODY, sys.executable, "-c", named], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE) as fpm:
+        fpm.stdout.readline()
+        path = workspace.write("fpm.pid", f"{fpm.pid}\n")
+        shutil.chown(path, "nobody")
+        master = start_master(peer, pool={"upstream.fpm_pid": path})
+        with Control(master.control) as client:
+            client.send("fpm-reload")
+            assert fpm.wait(5) == -signal.SIGUSR2
+
+
+def test_pid_file_that_is_a_link_is_not_followed(start_master, start_fpm, workspace):
+    real, link = workspace.path("real.pid"), workspace.path("link.pid")
+    fpm = start_fpm(workers=1, options={"pid": real})
+    os.symlink(real, link)
+    master = start_master(fpm, pool={"upstream.fpm_pid": link})
+    before = fpm.workers()
+    assert "symbolic links" in fails(master, "fpm-reload")
+    assert fpm.workers() == before
+
+
 def test_pid_file_that_is_a_fifo_holds_nobody_up(start_master, peer, workspace):
     """On Debian the directory of php-fpm's pid file is its users', and the master reads it."""
     path = workspace.path("fpm.pid")
