@@ -366,7 +366,9 @@ int command_force(struct control *control, struct control_client *client, struct
         return 0;
     }
     if (control_ask(control, client, ask, err, err_size) != 0) {
-        stop_forced(request, 0);
+        if (control->forcing != request->id) { /* or somebody else has just asked for the same */
+            stop_forced(request, 0);
+        }
         return -1;
     }
     control->forcing = request->id;

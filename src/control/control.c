@@ -454,10 +454,18 @@ int control_listen(struct control *control, unsigned i, const struct listener *l
 
 /* --- what happens in the data path ------------------------------------------------------------ */
 
+/* Nobody looks for a phase that had nothing to do and ended in order. Behind the bridges to
+ * frameworks each response has one: they would push out what people look for. */
+static int control_is_worth_a_place(const struct request *request, enum outcome outcome)
+{
+    return outcome != OUTCOME_COMPLETED || request->deferral.total > 0;
+}
+
 void control_request_ended(struct control *control, const struct request *request,
                            enum outcome outcome)
 {
-    if (!control->remembers || request->deferred == 0 || outcome == OUTCOME_ANSWERED) {
+    if (!control->remembers || request->deferred == 0 || outcome == OUTCOME_ANSWERED ||
+        !control_is_worth_a_place(request, outcome)) {
         return;
     }
     struct phase *phase = phase_copy(request, 0, outcome);
