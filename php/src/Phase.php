@@ -32,6 +32,9 @@ final class Phase
     /** @var array<int, TaskQueue> by object id: those that run now, in the order of their run() calls */
     private array $queues = [];
 
+    /** @var array<int, TaskQueue> by object id: those of them that may have tasks which are not in line yet */
+    private array $fresh = [];
+
     /** @var \SplQueue<Task> the tasks of those, in the order in which they run */
     private \SplQueue $line;
 
@@ -70,7 +73,11 @@ final class Phase
      */
     public function expect(TaskQueue $queue): void
     {
-        $this->expected[spl_object_id($queue)] = $queue;
+        $id = spl_object_id($queue);
+        $this->expected[$id] = $queue;
+        if (isset($this->queues[$id])) {
+            $this->fresh[$id] = $queue;
+        }
         $this->endAtExit();
     }
 
@@ -79,7 +86,7 @@ final class Phase
      */
     public function run(TaskQueue $queue): void
     {
-        $this->queues[spl_object_id($queue)] = $queue;
+        $this->take($queue);
         if (!$this->running) {
             $this->begin(atExit: false);
         }
@@ -190,9 +197,9 @@ final class Phase
         $this->channel->freshLine();
         $this->rest?->end($error, $this->watched->failed);
         $this->rest = null;
-        foreach ($this->expected as $id => $queue) {
+        foreach ($this->expected as $queue) {
             if ($queue->waiting() !== []) {
-                $this->queues[$id] = $queue;
+                $this->take($queue);
             }
         }
         if ($this->queues !== []) {
@@ -223,6 +230,13 @@ final class Phase
             $this->settle($this->task, self::LEFT, new \RuntimeException(self::LEFT));
         }
         $this->watched->failRunning(self::LEFT);
+    }
+
+    private function take(TaskQueue $queue): void
+    {
+        $id = spl_object_id($queue);
+        $this->queues[$id] = $queue;
+        $this->fresh[$id] = $queue;
     }
 
     private function begin(bool $atExit): void
@@ -283,13 +297,14 @@ final class Phase
      */
     private function next(): ?Task
     {
-        foreach ($this->queues as $queue) {
+        foreach ($this->fresh as $queue) {
             $fresh = $queue->takeFresh();
             $this->journal->announce($fresh);
             foreach ($fresh as $task) {
                 $this->line->enqueue($task);
             }
         }
+        $this->fresh = [];
 
         return $this->line->isEmpty() ? null : $this->line->dequeue();
     }
