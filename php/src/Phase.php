@@ -104,6 +104,7 @@ final class Phase
             Channel::closeSession();
             $this->channel->finish(atExit: false);
             $this->channel->flush();
+            $this->channel->hush();
         }
 
         return $this->channel->finished();
@@ -131,6 +132,7 @@ final class Phase
             }
         }
         $this->channel->flush();
+        $this->channel->hush();
 
         return $this->channel->finished();
     }
@@ -194,7 +196,7 @@ final class Phase
         }
         $error = Failure::fatalError();
         $this->endRunning($error);
-        $this->channel->freshLine();
+        $this->channel->resume();
         $this->rest?->end($error, $this->watched->failed);
         $this->rest = null;
         foreach ($this->expected as $queue) {
@@ -207,7 +209,8 @@ final class Phase
         }
         $this->watched->skipWaiting('not called');
         $this->journal->end();
-        $this->channel->flush(last: true);
+        $this->channel->flush();
+        $this->channel->hush();
     }
 
     /**
@@ -270,6 +273,7 @@ final class Phase
             $this->journal->end();
         }
         $this->channel->flush();
+        $this->channel->hush();
         $this->queues = [];
         $this->expected = array_filter($this->expected, static fn (TaskQueue $queue): bool => $queue->waiting() !== []);
         $this->running = false;

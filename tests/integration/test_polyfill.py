@@ -184,11 +184,19 @@ def test_output_and_headers_reach_nobody(site):
         assert [task["state"] for task in phase["tasks"]] == ["done"]
 
 
+def test_what_looks_like_a_report_is_none(site):
+    """An application may print what its visitors have sent."""
+    site.nginx.get(site.uri("after.php", what="reports"))
+    has_ended(site, "completed", (REST, "done"))
+    assert site.phase()["pid"] != 1
+    assert site.deferd.wait_for_requests(1)[0].pid != 1
+
+
 def test_state_that_the_rest_sees(site):
-    """The connection is all right, and no output buffer is left."""
+    """The connection is all right, and of output buffers there is one, which drops what is printed."""
     site.nginx.get(site.uri("after.php", what="status"))
     wait_until(lambda: "shut down" in site.marks, what="the rest")
-    assert site.marks[1] == "0 0"
+    assert site.marks[1] == "0 1"
 
 
 def test_session_stays_open(site, workspace):
