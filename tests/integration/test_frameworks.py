@@ -51,6 +51,7 @@ def test_callbacks_run_once_behind_the_response_in_its_worker(behind, kind):
         assert seen.outcome == "unreported"
     else:
         assert re.match("completed: .*first done, second done", seen.outcome)
+        assert re.search("(^|, )first, second(,|$)", seen.logged)
     assert (seen.headers.get("content-encoding") == "gzip") == (kind.path == "/compressed")
     if kind.path == "/compressed":
         assert len(gzip.decompress(seen.body)) >= 20000

@@ -97,6 +97,7 @@ def test_response_ends_before_the_rest_which_is_one_task(site, gate, method):
     assert site.marks == ["true", "waits", f"ran in {response.header('x-pid')}", "shut down"]
     request = site.deferd.wait_for_requests(1)[0]
     assert (request.outcome, request.done, request.failed) == ("completed", 1, 0)
+    assert re.fullmatch(f"/.+/{REST}", request.tasks)
 
 
 @pytest.mark.parametrize("caller", ["method", "shutdown", "destructor"])
@@ -104,6 +105,7 @@ def test_rest_has_the_name_of_the_method_that_called(site, caller):
     uri = site.uri("after.php", **{"from": caller})
     assert site.nginx.get(uri).text == "answered\n"
     has_ended(site, "completed", ("Report::send", "done"))
+    assert site.deferd.wait_for_requests(1)[0].tasks == "Report::send"
     assert any(mark.startswith("ran in") for mark in site.marks)
 
 
