@@ -3,6 +3,10 @@
 # thing that is not as it must be.
 . "$(dirname "$0")/common.sh"
 
+# unaware_is PATTERN: unaware.php serves, and a line in the log ends so.
+unaware_is() { serves unaware.php && grep -q "unaware.php.* $1" /var/log/deferd/error.log; }
+sees_polyfill() { deferd --check 2>&1 | grep -F 'seen, by name'; }
+
 php-fpm8.2 --fpm-config /etc/php/8.2/fpm/php-fpm.conf
 [ -e /run/php/php-fpm.sock ] || ln -s php8.2-fpm.sock /run/php/php-fpm.sock
 nginx
@@ -33,6 +37,20 @@ check "the new log is used" sh -c \
 check "its owner is the worker" \
     test "$(stat -c '%U:%G %a' /var/log/deferd/error.log)" = "www-data:adm 640"
 check "the old one is kept" test -s /var/log/deferd/error.log.1
+
+step "the PHP package, and README.md's two lines of php.ini"
+check "it is there, whole" diff -r /tmp/packaging/php /usr/share/deferd/php
+wait_for unaware_is outcome=answered
+check "what happens after the response has no name" unaware_is outcome=answered
+two_lines=/etc/php/8.2/fpm/conf.d/99-deferd.ini
+zcat -f /usr/share/doc/deferd/README.md* |
+    sed -nE 's/^ +((auto_prepend_file|disable_functions) = )/\1/p' >"$two_lines"
+check "they are two" test "$(wc -l <"$two_lines")" = 2
+check "deferd finds them in order" sees_polyfill
+kill -USR2 "$(cat /run/php/php8.2-fpm.pid)"
+wait_for unaware_is 'outcome=completed .*tasks="Mailer::flush"'
+check "with them it has" unaware_is 'outcome=completed .*tasks="Mailer::flush"'
+check "and an application that has the package works with them" serves
 
 step "upgrade, and back, and again, under load"
 rm -f /srv/log/*
@@ -89,6 +107,9 @@ check "and serves" serves
 
 step "remove and purge"
 check "it is removed" dpkg -r deferd
+cp /tmp/check.log /tmp/remove.log
+check "it says what php.ini still has" grep -q "$two_lines names /usr/share/deferd/php" /tmp/remove.log
+rm "$two_lines"
 check "the master has ended" is_gone "$master"
 check "the binary is gone" test ! -e /usr/sbin/deferd
 check "the socket is gone" test ! -e /run/deferd/deferd.sock

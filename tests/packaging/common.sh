@@ -32,7 +32,7 @@ wait_for() {
 
 runs_binary() { [ "$(readlink "/proc/$(cat /run/deferd/deferd.pid)/exe")" = /usr/sbin/deferd ]; }
 runs_old_binary() { readlink "/proc/$(cat /run/deferd/deferd.pid)/exe" | grep -q deleted; }
-serves() { [ "$(php /srv/get.php)" = ok ]; }
+serves() { [ "$(php /srv/get.php "$@")" = ok ]; }
 load() { wrk -c64 -t2 -d"$1"s http://127.0.0.1:80/order.php; }
 no_error() {
     if grep -E 'Socket errors|Non-2xx' /tmp/wrk.log; then
@@ -70,9 +70,23 @@ $defer->defer(function () use ($id) {
 echo 'ok';
 $defer->run();
 PHP
+# One that knows nothing of deferd.
+cat >/srv/www/unaware.php <<'PHP'
+<?php
+final class Mailer
+{
+    public static function flush(): void
+    {
+        fastcgi_finish_request();
+        usleep(2000);
+    }
+}
+echo 'ok';
+Mailer::flush();
+PHP
 cat >/srv/get.php <<'PHP'
 <?php
-echo file_get_contents('http://127.0.0.1/order.php');
+echo file_get_contents('http://127.0.0.1/' . ($argv[1] ?? 'order.php'));
 PHP
 cat >/etc/nginx/sites-enabled/default <<'NGINX'
 server {

@@ -23,7 +23,7 @@ fi
 
 mkdir "$inside" "$inside/php" "$work/layer" "$work/root"
 cp tests/packaging/*.sh "$inside"
-cp -R php/src php/autoload.php "$inside/php"
+cp -R php/src php/autoload.php php/composer.json php/polyfill.php "$inside/php"
 for version in 0.0.1 0.0.2 0.0.3; do
     echo "making the package, version $version"
     make BUILD="$work/$version" VERSION=$version deb >"$work/make.log" 2>&1 ||
