@@ -329,7 +329,9 @@ void control_master_answered(struct control *control, const char *why)
     uint64_t forcing = control->forcing;
     control->forcing = 0;
     if (forcing != 0) {
-        command_forced(control, forcing, why == NULL);
+        if (why != NULL) {
+            command_not_forced(control, forcing);
+        }
         if (control->on_forced != NULL) {
             control->on_forced(control->on_forced_arg, forcing, why);
         }
