@@ -2,7 +2,7 @@
  * The line protocol between master and worker, over a socket pair.
  *
  *     worker to master    ready | failed TEXT | leaving | reload | upgrade | quit | fpm POOL |
- *                         end POOL PID STARTED | pause POOL | resume POOL | pong
+ *                         end POOL PID STARTED REQUEST | pause POOL | resume POOL | pong
  *     master to worker    tell | retire MS | drain MS | share N | done | failed TEXT | reopen |
  *                         pause POOL | resume POOL | ping
  */

@@ -68,6 +68,12 @@ void client_request_ended(struct client *client, struct gather *down);
 /* The current request broke in the middle of its response: closes without END_REQUEST. */
 void client_request_broke(struct client *client);
 
+/* Closes the connection; its request, if any, is cancelled. why is logged. */
+void client_close(struct client *client, const char *why);
+
+/* No more requests: closes as soon as everything is written. */
+void client_finish(struct client *client);
+
 /* Closes it, or hands it on, if there is no request; otherwise after it. May be called again. */
 void client_drain(struct client *client);
 

@@ -36,8 +36,8 @@ enum command_status command_run(struct command_call *call, char *line, unsigned 
 int command_force(struct control *control, struct control_client *client, struct request *request,
                   char *err, size_t err_size);
 
-/* The master has ended the worker of a request that was to be stopped by force, or has not. */
-void command_forced(const struct control *control, uint64_t id, int done);
+/* The master has not ended the worker of a request that was to be stopped by force. */
+void command_not_forced(const struct control *control, uint64_t id);
 
 /* The pool of this name, or NULL. */
 struct pool *command_pool(const struct control *control, const char *name);

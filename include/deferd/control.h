@@ -55,7 +55,7 @@ struct control {
     struct control_client *clients;
     struct control_client *asking; /* who waits for the master's answer; NULL: nobody, or gone */
     int asked;                     /* the master was asked and has not answered */
-    uint64_t forcing;       /* for the worker of this request to be ended; 0: for another thing */
+    uint64_t forcing; /* for the worker of this request to be ended; 0: for another thing */
     /* Hears of that end if another process waits for it: the teller. NULL without one. */
     void (*on_forced)(void *arg, uint64_t id, const char *why);
     void *on_forced_arg;

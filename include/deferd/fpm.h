@@ -27,6 +27,7 @@ int fpm_same_instance(const struct fpm_instance *a, const struct fpm_instance *b
 struct fpm_process {
     char name[32];
     pid_t parent;
+    uid_t owner;      /* root too if it has changed its user */
     uint64_t started; /* in ticks since the system's; with the pid it names the process for good */
 };
 
@@ -41,11 +42,12 @@ pid_t fpm_listener(int fd);
 
 /* For somebody who may be lying: ends a process (SIGTERM), if it is the one that began then, and a
  * worker of the php-fpm that listens at this unix socket; at a TCP address, of the one that the pid
- * file names. Returns 0, or -1 with a sentence in err. */
+ * file names, as below. Returns 0, or -1 with a sentence in err. */
 int fpm_end_worker(const struct address *address, const char *pid_file, pid_t pid, uint64_t started,
                    char *err, size_t err_size);
 
-/* Has it reload (SIGUSR2), if the file names a php-fpm. Returns 0, or -1 with a sentence in err. */
+/* Has it reload (SIGUSR2), if the file is no link and names a php-fpm, of the user that the file
+ * belongs to if that is not root. Returns 0, or -1 with a sentence in err. */
 int fpm_signal_reload(const char *pid_file, char *err, size_t err_size);
 
 #endif

@@ -5,6 +5,7 @@
 #define DEFERD_LINK_H
 
 #include <jansson.h>
+#include <signal.h>
 #include <stddef.h>
 
 /* deferctl's exit codes. */
@@ -20,6 +21,8 @@ struct link {
     const char *path; /* borrowed */
     int fd;           /* -1 while it is not connected */
     char err[512];    /* what was wrong the last time */
+    /* Borrowed, and set by a handler of signals: waits for no answer any more. NULL without one. */
+    const volatile sig_atomic_t *ended;
 };
 
 /* Sends a command and waits for its answer, however long; connects first if need be, and then waits

@@ -34,7 +34,7 @@ struct peer {
     struct peers *peers; /* borrowed */
     struct peer *prev, *next;
     long long pid; /* 0 until it has said something */
-    json_t *busy;  /* owned; by pool: requests that hold a worker or wait for one */
+    json_t *busy;  /* owned; by pool: what peer_busy counts */
     struct lines lines;
     struct peer_phase *phases; /* that are live, in the order in which they were told */
     struct peer_stop *stops;   /* what it was asked and has not answered */
@@ -68,14 +68,14 @@ struct peer_phase *peers_find(const struct peers *peers, uint64_t id, struct pee
 /* The phase as it is now. */
 const struct phase *peer_phase_now(struct peer_phase *of);
 
-/* Does none of the workers that drain have a request for the pool of this name? Not before all of
- * them have told of themselves. */
+/* Does none of the workers that drain have a request for the pool of this name, or with NULL for
+ * any pool that this worker does not have? Not before all of them have told of themselves. */
 int peers_are_idle(const struct peers *peers, const char *pool);
 
 /* How many live phases of the pool of this name they have; of all pools with NULL. */
 unsigned peers_count_phases(const struct peers *peers, const char *pool);
 
-/* Requests of all its pools that hold a worker or wait for one. */
+/* Requests of all its pools that hold a worker, or wait for one and may get it. */
 uint64_t peer_busy(const struct peer *peer);
 
 /* Asks for a phase's end in the name of this client, which is answered later. Returns 0, or -1 with

@@ -51,8 +51,8 @@ struct proxy {
 };
 
 /* Makes a pool of each of these options, which stay the caller's. *proxy is zeroed but for
- * max_conns, numbers, stop_dir, know_workers and events. Nothing listens yet. Returns 0 or UV_E…;
- * after an error too proxy_free is due. */
+ * max_conns, numbers, sharing, stop_dir, know_workers and events. Nothing listens yet. Returns 0 or
+ * UV_E…; after an error too proxy_free is due. */
 int proxy_open(struct proxy *proxy, uv_loop_t *loop, struct pool_options *const *options,
                unsigned count);
 

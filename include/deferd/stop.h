@@ -11,6 +11,9 @@
 
 struct request;
 
+/* The log says, with the request's number and the worker's pid, when the signal was sent. */
+#define STOP_FORCED_LINE "request %llu: its worker, process %d, was told to end"
+
 enum stop_state {
     STOP_NONE,
     STOP_ASKED,  /* the file is there */
@@ -32,11 +35,11 @@ int stop_ask(struct request *request, char *err, size_t err_size);
 
 /* Ends its worker, callback and all, with SIGTERM, if that process is a php-fpm worker of the
  * request's upstream. Returns 0, or -1 with a sentence in err. If this process may not do that, ask
- * is what the master is to be asked for, otherwise empty; then stop_forced is to follow. */
+ * is what the master is to be asked for, otherwise empty. */
 int stop_force(struct request *request, char *ask, size_t ask_size, char *err, size_t err_size);
 
-/* The master has done so, or has not. */
-void stop_forced(struct request *request, int done);
+/* The master has not done so. */
+void stop_not_forced(struct request *request);
 
 /* What the outcome of its phase is, seen that it may have been stopped. */
 enum outcome stop_outcome(const struct request *request, enum outcome outcome);

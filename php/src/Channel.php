@@ -23,12 +23,16 @@ final class Channel
     private string $pending = '';
     private bool $dirty = false;
 
+    /** Over what the main code prints behind the marker. */
+    private readonly Silence $silence;
+
     /**
      * @param string|null $token what the marker takes to be deferd's; null without deferd
      * @param string|null $stop  the file that tells the deferred phase to stop; null if there is none to come
      */
     public function __construct(private readonly ?string $token, private readonly ?string $stop = null)
     {
+        $this->silence = new Silence(static fn (): string => '');
     }
 
     public static function current(): self
@@ -113,6 +117,17 @@ final class Channel
     }
 
     /**
+     * Drops what the main code prints from here on: deferd would take for a report whatever looks like one, even if a
+     * visitor has sent it.
+     */
+    public function hush(): void
+    {
+        if ($this->reports() && ob_get_level() === 0) {
+            $this->silence->begin();
+        }
+    }
+
+    /**
      * Lets the next flush() begin on a new line, in case somebody else printed something since the last one.
      */
     public function freshLine(): void
@@ -132,12 +147,15 @@ final class Channel
     /**
      * Writes what has been added. While somebody's output buffer is open it waits: it would come late, or changed, or
      * never.
-     *
-     * @param bool $last whether there is no later one to wait for
      */
-    public function flush(bool $last = false): void
+    public function flush(): void
     {
-        if ($this->pending !== '' && ($last || ob_get_level() === 0)) {
+        if ($this->pending === '') {
+            return;
+        }
+        if ($this->silence->holds()) {
+            $this->silence->pass($this->take());
+        } elseif (ob_get_level() === 0) {
             // The echo also sends the headers, which flush() alone does not do before PHP 8.4.
             echo $this->take();
             flush();

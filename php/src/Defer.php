@@ -87,7 +87,7 @@ class Defer implements \Countable
      */
     public function forget(string $name): void
     {
-        $this->skip($name, 'cancelled');
+        $this->skip(Text::clip($name, Task::NAME), 'cancelled');
     }
 
     /**
@@ -143,10 +143,8 @@ class Defer implements \Countable
 
     private function skip(string $name, string $why): void
     {
-        foreach ($this->waiting() as $task) {
-            if ($task->name() === $name) {
-                $task->skip($why);
-            }
+        foreach ($this->queue?->named($name) ?? [] as $task) {
+            $task->skip($why);
         }
     }
 

@@ -32,6 +32,9 @@ final class Phase
     /** @var array<int, TaskQueue> by object id: those that run now, in the order of their run() calls */
     private array $queues = [];
 
+    /** @var array<int, TaskQueue> by object id: those of them that may have tasks which are not in line yet */
+    private array $fresh = [];
+
     /** @var \SplQueue<Task> the tasks of those, in the order in which they run */
     private \SplQueue $line;
 
@@ -70,7 +73,11 @@ final class Phase
      */
     public function expect(TaskQueue $queue): void
     {
-        $this->expected[spl_object_id($queue)] = $queue;
+        $id = spl_object_id($queue);
+        $this->expected[$id] = $queue;
+        if (isset($this->queues[$id])) {
+            $this->fresh[$id] = $queue;
+        }
         $this->endAtExit();
     }
 
@@ -79,7 +86,7 @@ final class Phase
      */
     public function run(TaskQueue $queue): void
     {
-        $this->queues[spl_object_id($queue)] = $queue;
+        $this->take($queue);
         if (!$this->running) {
             $this->begin(atExit: false);
         }
@@ -97,6 +104,7 @@ final class Phase
             Channel::closeSession();
             $this->channel->finish(atExit: false);
             $this->channel->flush();
+            $this->channel->hush();
         }
 
         return $this->channel->finished();
@@ -124,6 +132,7 @@ final class Phase
             }
         }
         $this->channel->flush();
+        $this->channel->hush();
 
         return $this->channel->finished();
     }
@@ -187,12 +196,12 @@ final class Phase
         }
         $error = Failure::fatalError();
         $this->endRunning($error);
-        $this->channel->freshLine();
+        $this->channel->resume();
         $this->rest?->end($error, $this->watched->failed);
         $this->rest = null;
-        foreach ($this->expected as $id => $queue) {
+        foreach ($this->expected as $queue) {
             if ($queue->waiting() !== []) {
-                $this->queues[$id] = $queue;
+                $this->take($queue);
             }
         }
         if ($this->queues !== []) {
@@ -200,7 +209,8 @@ final class Phase
         }
         $this->watched->skipWaiting('not called');
         $this->journal->end();
-        $this->channel->flush(last: true);
+        $this->channel->flush();
+        $this->channel->hush();
     }
 
     /**
@@ -223,6 +233,13 @@ final class Phase
             $this->settle($this->task, self::LEFT, new \RuntimeException(self::LEFT));
         }
         $this->watched->failRunning(self::LEFT);
+    }
+
+    private function take(TaskQueue $queue): void
+    {
+        $id = spl_object_id($queue);
+        $this->queues[$id] = $queue;
+        $this->fresh[$id] = $queue;
     }
 
     private function begin(bool $atExit): void
@@ -256,6 +273,7 @@ final class Phase
             $this->journal->end();
         }
         $this->channel->flush();
+        $this->channel->hush();
         $this->queues = [];
         $this->expected = array_filter($this->expected, static fn (TaskQueue $queue): bool => $queue->waiting() !== []);
         $this->running = false;
@@ -283,13 +301,14 @@ final class Phase
      */
     private function next(): ?Task
     {
-        foreach ($this->queues as $queue) {
+        foreach ($this->fresh as $queue) {
             $fresh = $queue->takeFresh();
             $this->journal->announce($fresh);
             foreach ($fresh as $task) {
                 $this->line->enqueue($task);
             }
         }
+        $this->fresh = [];
 
         return $this->line->isEmpty() ? null : $this->line->dequeue();
     }

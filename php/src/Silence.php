@@ -5,12 +5,13 @@ declare(strict_types=1);
 namespace Deferd;
 
 /**
- * Drops what a callback prints, warnings that display_errors prints included, and lets our reports through.
+ * Drops what a callback prints, or the main code when deferd has the end of the response, warnings that
+ * display_errors prints included, and lets our reports through.
  *
  * The buffer is an ordinary, removable one: code that says `while (ob_get_level()) ob_end_clean();` would never
  * come back from one that cannot be removed. It drops whatever it is given, so that ob_end_flush() passes nothing
- * on either, and with a chunk size of 1 it holds nothing. A callback that ends a buffer it did not start may
- * still print past it; end() tells.
+ * on either, and with a chunk size of 1 it holds nothing. Code that ends a buffer it did not start may still print
+ * past it; end() tells.
  *
  * After a fatal error in a callback PHP may call nothing of ours but this buffer's function, when it ends all
  * buffers: then it asks for last words, and PHP writes those.

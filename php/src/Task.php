@@ -31,6 +31,13 @@ final class Task
      */
     public ?int $index = null;
 
+    /**
+     * Which it is in.
+     *
+     * @internal
+     */
+    public ?TaskQueue $queue = null;
+
     private string $name;
     private TaskState $state = TaskState::Waiting;
     private bool $always = false;
@@ -70,6 +77,7 @@ final class Task
             return $this->name;
         }
         $this->name = $name === '' ? $this->name : Text::clip($name, self::NAME);
+        $this->queue?->name($this);
 
         return $this;
     }

@@ -17,10 +17,23 @@ final class TaskQueue
     /** @var list<Task> those that takeFresh() has not handed out */
     private array $fresh = [];
 
+    /** @var array<string, list<Task>> by name, and some that had it before or no longer wait */
+    private array $named = [];
+
     public function add(Task $task): void
     {
         $this->tasks[] = $task;
         $this->fresh[] = $task;
+        $task->queue = $this;
+        $this->name($task);
+    }
+
+    /**
+     * It has a name, or another than before.
+     */
+    public function name(Task $task): void
+    {
+        $this->named[$task->name()][] = $task;
     }
 
     /**
@@ -31,6 +44,23 @@ final class TaskQueue
     public function waiting(): array
     {
         return $this->tasks = array_values(array_filter($this->tasks, static fn (Task $task): bool => $task->waits()));
+    }
+
+    /**
+     * Those of them that have this name.
+     *
+     * @return list<Task>
+     */
+    public function named(string $name): array
+    {
+        $named = [];
+        foreach ($this->named[$name] ?? [] as $task) {
+            if ($task->waits() && $task->name() === $name) {
+                $named[] = $task;
+            }
+        }
+
+        return $this->named[$name] = $named;
     }
 
     /**

@@ -230,6 +230,35 @@ final class DeferTest extends TestCase
         $this->assertSame('', $script->output);
     }
 
+    /**
+     * Ten thousand take a fraction of a second; with time that grows as their square, ten seconds and more.
+     *
+     * @param string $code in PHP
+     */
+    #[DataProvider('crowds')]
+    public function testManyCallbacksTakeNoMoreTimeEach(string $code): void
+    {
+        $script = Script::run(
+            "\$ran = 0; \$callback = function () use (&\$ran): void { \$ran++; };"
+            . "for (\$i = 0; \$i < 10_000; \$i++) { $code }"
+            . '$last = new Deferd\Defer(); $last->defer(function () use (&$ran): void { note("$ran"); });',
+            ['max_execution_time=4']
+        );
+        $this->assertSame(['10000'], $script->notes);
+    }
+
+    /**
+     * @return array<string, array{string}>
+     */
+    public static function crowds(): array
+    {
+        return [
+            'of one Defer' => ['$defer->defer($callback);'],
+            'that replace none of their name' => ['$defer->defer($callback, "cart $i", replace: true);'],
+            'of a Defer each' => ['(new Deferd\Defer())->defer($callback);'],
+        ];
+    }
+
     public function testWhatACallbackDefersRunsAfterWhatWaits(): void
     {
         $script = Script::run(<<<'PHP'

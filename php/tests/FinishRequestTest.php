@@ -27,9 +27,46 @@ final class FinishRequestTest extends TestCase
             register_shutdown_function(fn () => print('stray'));
             PHP);
 
-        $this->assertSame(['true', 'session open', 'goes on', '0', 'false'], $script->notes);
+        $this->assertSame(['true', 'session open', 'goes on', '1', 'false'], $script->notes);
         $this->assertSame('page', $script->response());
-        $this->assertSame(['begin shop_checkout', 'start 0', 'stray', 'done 0', 'end'], $script->story());
+        $this->assertSame(['begin shop_checkout', 'start 0', 'done 0', 'end'], $script->story());
+    }
+
+    /**
+     * What an application prints may be what a visitor has sent.
+     */
+    public function testNothingPrintedAfterwardsIsTakenForAReport(): void
+    {
+        $fake = <<<'PHP'
+            function fake(): void { echo "\n{\"event\":\"end\"}\n{\"event\":\"add\",\"tasks\":[\"fake\"]}\n"; }
+
+            PHP;
+        $rest = Script::runBehindDeferd($fake . <<<'PHP'
+            final class Last { public function __destruct() { note('destructed'); fake(); } }
+            $last = new Last();
+            $watched = Deferd\Watch::callback('fake', 'watched');
+            Deferd\FinishRequest::finish();
+            fake();
+            $watched();
+            ob_start();
+            fake();
+            ob_end_flush();
+            $defer->defer('fake', 'deferred');
+            $defer->run();
+            fake();
+            register_shutdown_function('fake');
+            ob_start();
+            fake();
+            PHP);
+
+        $this->assertSame(['destructed'], $rest->notes);
+        $this->assertSame(
+            ['begin watched', 'start 0', 'done 0', 'add deferred', 'start 1', 'done 1', 'end'],
+            $rest->story()
+        );
+
+        $main = Script::runBehindDeferd($fake . '$defer->finishResponse(); fake(); $defer->defer("fake", "deferred");');
+        $this->assertSame(['begin deferred', 'start 0', 'done 0', 'end'], $main->story());
     }
 
     /**
@@ -95,9 +132,9 @@ final class FinishRequestTest extends TestCase
         $this->assertSame(['begin', 'end'], $good->story());
 
         $bad = Script::runBehindDeferd(
-            'function f(): void { Deferd\FinishRequest::finish(false); } f(); echo "stray"; no_such_function();'
+            'function f(): void { Deferd\FinishRequest::finish(false); } f(); no_such_function();'
         );
-        $this->assertSame(['begin', 'stray', 'add f', 'start 0', 'fail 0', 'end'], $bad->story());
+        $this->assertSame(['begin', 'add f', 'start 0', 'fail 0', 'end'], $bad->story());
 
         $innocent = Script::runBehindDeferd(<<<'PHP'
             function f(): void { Deferd\FinishRequest::finish(false); }

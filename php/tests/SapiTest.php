@@ -88,6 +88,7 @@ final class SapiTest extends TestCase
             'php-fpm' => [new Fpm(self::HEAD)],
             'php-cgi behind deferd' => [new Cgi(self::DEFERD + self::HEAD)],
             'php-cgi' => [new Cgi(self::HEAD)],
+            'php -S' => [new Server(method: 'HEAD')],
         ];
     }
 

@@ -79,6 +79,28 @@ final class TaskTest extends TestCase
         $this->assertSame(['one of two', 'other of two', 'mail', 'last'], $ran->getArrayCopy());
     }
 
+    public function testALongNameIsForgottenByWhatItWasGiven(): void
+    {
+        $long = str_repeat('n', 200);
+        foreach ([new Defer(), Defer::fake()] as $defer) {
+            $defer->defer('time', $long);
+            $defer->forget("{$long}n");
+            $this->assertCount(0, $defer);
+        }
+    }
+
+    public function testANewNameIsTheOneToForgetAndReplaceBy(): void
+    {
+        $defer = new Defer();
+        $defer->defer('time', 'old')->name('new');
+        $defer->forget('old');
+        $this->assertSame(['new'], $defer->names());
+        $defer->defer('time', 'new', replace: true);
+        $this->assertCount(1, $defer);
+        $defer->forget('new');
+        $this->assertSame([], $defer->names());
+    }
+
     public function testFreesWhatOnlyACancelledCallbackHeld(): void
     {
         $held = new \stdClass();

@@ -29,25 +29,32 @@ int fpm_same_instance(const struct fpm_instance *a, const struct fpm_instance *b
            a->written.tv_nsec == b->written.tv_nsec;
 }
 
-/* Reads a short file. Returns its length without a final newline, or -1. */
-static int fpm_read(const char *path, char *out, size_t size)
+/* Reads a short file. Returns its length without a final newline, or -1. owner: whose it is; may be
+ * NULL. It follows no link, and waits for no FIFO: a pid file may lie where others can put one. */
+static int fpm_read(const char *path, char *out, size_t size, uid_t *owner)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd >= 0 ? read(fd, out, size - 1) : -1;
+    struct stat st = {.st_uid = (uid_t)-1};
+    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    ssize_t n = fd >= 0 && fstat(fd, &st) == 0 ? read(fd, out, size - 1) : -1;
+    int error = errno;
     if (fd >= 0) {
         close(fd);
     }
+    if (owner != NULL) {
+        *owner = st.st_uid;
+    }
+    errno = error;
     out[n > 0 ? n : 0] = '\0';
     out[strcspn(out, "\n")] = '\0';
     return n < 0 ? -1 : (int)strlen(out);
 }
 
-/* The pid that a pid file holds. Returns 0 or -1 with a sentence in err. */
-static int fpm_read_pid(const char *pid_file, pid_t *pid, char *err, size_t err_size)
+/* The pid that a pid file holds, and whose file that is. Returns 0 or -1 with a sentence in err. */
+static int fpm_read_pid(const char *pid_file, pid_t *pid, uid_t *owner, char *err, size_t err_size)
 {
     char text[32];
     char *end;
-    if (fpm_read(pid_file, text, sizeof(text)) < 0) {
+    if (fpm_read(pid_file, text, sizeof(text), owner) < 0) {
         snprintf(err, err_size, "%s: %s", pid_file, strerror(errno));
         return -1;
     }
@@ -76,18 +83,35 @@ static int fpm_signal(int fd, pid_t pid, int number, char *err, size_t err_size)
 
 /* --- the master ------------------------------------------------------------------------------- */
 
-int fpm_signal_reload(const char *pid_file, char *err, size_t err_size)
+/* Why the process is not the master that a pid file of this owner may name; NULL if it may. Debian
+ * has the file in a directory of www-data's: only root may name whom it likes. */
+static const char *fpm_master_refusal(pid_t pid, uid_t owner)
 {
     struct fpm_process process;
+    if (fpm_process_read(pid, &process) != 0) {
+        return "is not there";
+    }
+    if (!fpm_process_is_fpm(&process)) {
+        return "is no php-fpm; it was not signalled";
+    }
+    if (owner != 0 && owner != process.owner) {
+        return "is not of the user that the file belongs to; it was not signalled";
+    }
+    return NULL;
+}
+
+int fpm_signal_reload(const char *pid_file, char *err, size_t err_size)
+{
     pid_t pid;
-    if (fpm_read_pid(pid_file, &pid, err, err_size) != 0) {
+    uid_t owner;
+    if (fpm_read_pid(pid_file, &pid, &owner, err, err_size) != 0) {
         return -1;
     }
     /* First the descriptor, then the look at what it is: it cannot become another one between. */
     int fd = (int)syscall(SYS_pidfd_open, pid, 0);
-    if (fd < 0 || fpm_process_read(pid, &process) != 0 || !fpm_process_is_fpm(&process)) {
-        snprintf(err, err_size, "%s: process %d %s", pid_file, (int)pid,
-                 fd < 0 ? "is not there" : "is no php-fpm; it was not signalled");
+    const char *refusal = fd < 0 ? "is not there" : fpm_master_refusal(pid, owner);
+    if (refusal != NULL) {
+        snprintf(err, err_size, "%s: process %d %s", pid_file, (int)pid, refusal);
         close(fd);
         return -1;
     }
@@ -103,7 +127,7 @@ int fpm_process_read(pid_t pid, struct fpm_process *out)
     int parent;
     unsigned long long started;
     snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-    if (fpm_read(path, text, sizeof(text)) <= 0) {
+    if (fpm_read(path, text, sizeof(text), &out->owner) <= 0) {
         return -1;
     }
     /* The name is in parentheses, and may have some in it. */
@@ -133,6 +157,22 @@ pid_t fpm_listener(int fd)
     return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 ? peer.pid : 0;
 }
 
+/* The master that a pid file names. Returns its pid, or 0 with a sentence in err. */
+static pid_t fpm_named_master(const char *pid_file, char *err, size_t err_size)
+{
+    pid_t pid;
+    uid_t owner;
+    if (fpm_read_pid(pid_file, &pid, &owner, err, err_size) != 0) {
+        return 0;
+    }
+    const char *refusal = fpm_master_refusal(pid, owner);
+    if (refusal != NULL) {
+        snprintf(err, err_size, "%s: process %d %s", pid_file, (int)pid, refusal);
+        return 0;
+    }
+    return pid;
+}
+
 /* The master of the php-fpm at an address. Returns its pid, or 0 with a sentence in err. */
 static pid_t fpm_master_at(const struct address *address, const char *pid_file, char *err,
                            size_t err_size)
@@ -145,7 +185,7 @@ static pid_t fpm_master_at(const struct address *address, const char *pid_file, 
                      address->text);
             return 0;
         }
-        return fpm_read_pid(pid_file, &pid, err, err_size) == 0 ? pid : 0;
+        return fpm_named_master(pid_file, err, err_size);
     }
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd >= 0 && connect(fd, (const struct sockaddr *)&address->sa, address->len) == 0) {

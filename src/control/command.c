@@ -347,11 +347,11 @@ static enum command_status command_show(struct command_call *call)
     return command_done(call, phase_json(phase, 1));
 }
 
-void command_forced(const struct control *control, uint64_t id, int done)
+void command_not_forced(const struct control *control, uint64_t id)
 {
     struct request *request = proxy_phase(control->proxy, id);
     if (request != NULL) {
-        stop_forced(request, done);
+        stop_not_forced(request);
     }
 }
 
@@ -366,7 +366,9 @@ int command_force(struct control *control, struct control_client *client, struct
         return 0;
     }
     if (control_ask(control, client, ask, err, err_size) != 0) {
-        stop_forced(request, 0);
+        if (control->forcing != request->id) { /* or somebody else has just asked for the same */
+            stop_not_forced(request);
+        }
         return -1;
     }
     control->forcing = request->id;

@@ -329,7 +329,9 @@ void control_master_answered(struct control *control, const char *why)
     uint64_t forcing = control->forcing;
     control->forcing = 0;
     if (forcing != 0) {
-        command_forced(control, forcing, why == NULL);
+        if (why != NULL) {
+            command_not_forced(control, forcing);
+        }
         if (control->on_forced != NULL) {
             control->on_forced(control->on_forced_arg, forcing, why);
         }
@@ -454,10 +456,18 @@ int control_listen(struct control *control, unsigned i, const struct listener *l
 
 /* --- what happens in the data path ------------------------------------------------------------ */
 
+/* Nobody looks for a phase that had nothing to do and ended in order. Behind the bridges to
+ * frameworks each response has one: they would push out what people look for. */
+static int control_is_worth_a_place(const struct request *request, enum outcome outcome)
+{
+    return outcome != OUTCOME_COMPLETED || request->deferral.total > 0;
+}
+
 void control_request_ended(struct control *control, const struct request *request,
                            enum outcome outcome)
 {
-    if (!control->remembers || request->deferred == 0 || outcome == OUTCOME_ANSWERED) {
+    if (!control->remembers || request->deferred == 0 || outcome == OUTCOME_ANSWERED ||
+        !control_is_worth_a_place(request, outcome)) {
         return;
     }
     struct phase *phase = phase_copy(request, 0, outcome);

@@ -208,6 +208,9 @@ static void fpm_reload_drained(struct control *control)
         fpm_reload_end(control, NULL);
         return;
     }
+    if (!peers_are_idle(&control->peers, NULL)) {
+        return; /* a pool that a reload has taken away may have had the same php-fpm */
+    }
     for (unsigned i = 0; i < op->count; i++) {
         pool_shut_idle(op->pools[i]); /* php-fpm waits for them (fact 5) */
     }

@@ -363,13 +363,34 @@ struct peer_phase *peers_find(const struct peers *peers, uint64_t id, struct pee
     return NULL;
 }
 
+/* Of all its pools, or those that this worker does not have. */
+static uint64_t peer_sum(const struct peer *peer, int unknown)
+{
+    const char *pool;
+    json_t *count;
+    uint64_t busy = 0;
+    json_object_foreach(peer->busy, pool, count)
+    {
+        if (!unknown || proxy_pool(peer->peers->control->proxy, pool) == NULL) {
+            busy += (uint64_t)json_integer_value(count);
+        }
+    }
+    return busy;
+}
+
+static int peer_is_idle(const struct peer *peer, const char *pool)
+{
+    return pool != NULL ? json_integer_value(json_object_get(peer->busy, pool)) <= 0
+                        : peer_sum(peer, 1) == 0;
+}
+
 int peers_are_idle(const struct peers *peers, const char *pool)
 {
     const struct peer *peer = NULL;
     int told = 0;
     DL_FOREACH(peers->list, peer)
     {
-        if (peer->pid == 0 || json_integer_value(json_object_get(peer->busy, pool)) > 0) {
+        if (peer->pid == 0 || !peer_is_idle(peer, pool)) {
             return 0;
         }
         told++;
@@ -394,14 +415,7 @@ unsigned peers_count_phases(const struct peers *peers, const char *pool)
 
 uint64_t peer_busy(const struct peer *peer)
 {
-    const char *pool;
-    json_t *count;
-    uint64_t busy = 0;
-    json_object_foreach(peer->busy, pool, count)
-    {
-        busy += (uint64_t)json_integer_value(count);
-    }
-    return busy;
+    return peer_sum(peer, 0);
 }
 
 void peers_open(struct peers *peers, struct control *control)

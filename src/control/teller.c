@@ -87,6 +87,13 @@ static void teller_put_live(struct teller *teller, struct request *request)
     free(phase);
 }
 
+/* Requests that run, or will without anybody's doing: drain and fpm-reload wait for their end, and
+ * those of a paused pool for theirs. */
+static unsigned teller_busy(const struct pool *pool)
+{
+    return pool->busy + (pool->paused ? 0 : pool->queue.waiting);
+}
+
 /* Returns 0 if all was said before. */
 static int teller_put_worker(struct teller *teller)
 {
@@ -94,8 +101,7 @@ static int teller_put_worker(struct teller *teller)
     json_t *busy = json_object();
     for (unsigned i = 0; i < proxy->pool_count; i++) {
         const struct pool *pool = &proxy->pools[i];
-        json_object_set_new(busy, pool->options->name,
-                            json_integer((json_int_t)pool->busy + pool->queue.waiting));
+        json_object_set_new(busy, pool->options->name, json_integer(teller_busy(pool)));
     }
     char *text = json_dumps(busy, JSON_COMPACT);
     if (teller->greeted && text != NULL && teller->busy != NULL &&

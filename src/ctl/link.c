@@ -95,6 +95,11 @@ static int link_send(const struct link *link, const char *command)
     return 0;
 }
 
+static int link_is_ended(const struct link *link)
+{
+    return link->ended != NULL && *link->ended != 0;
+}
+
 /* Reads a line. Returns NULL at the connection's end, or with errno EAGAIN when the time is up; the
  * caller frees it. */
 static char *link_read(const struct link *link)
@@ -102,7 +107,7 @@ static char *link_read(const struct link *link)
     size_t len = 0;
     size_t cap = 65536;
     char *line = malloc(cap);
-    while (line != NULL && cap <= LINK_ANSWER_MAX) {
+    while (line != NULL && cap <= LINK_ANSWER_MAX && !link_is_ended(link)) {
         ssize_t n = recv(link->fd, line + len, cap - len - 1, 0);
         if (n < 0 && errno == EINTR) {
             continue;

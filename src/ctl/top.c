@@ -168,6 +168,7 @@ static void top_in_terminal(struct link *link, const struct top_options *options
     tcgetattr(STDIN_FILENO, &before);
     struct termios raw = before;
     raw.c_lflag &= ~(tcflag_t)(ICANON | ECHO);
+    link->ended = &top_ended;
     top_watch_signals();
     tcsetattr(STDIN_FILENO, TCSANOW, &raw);
     top_put("\x1b[?1049h\x1b[?25l");

@@ -500,7 +500,9 @@ const struct directive directives[] = {
     {DIRECTIVE_POOL, "upstream.idle_timeout", &type_time, POOL(idle_timeout), 1, HOUR, "1s",
      "how long a connection to php-fpm is kept unused"},
     {DIRECTIVE_POOL, "upstream.fpm_pid", &type_path, POOL(fpm_pid), 0, 256, "",
-     "php-fpm's pid file, for deferctl's fpm-reload, and for stop --force over TCP"},
+     "php-fpm's pid file, for deferctl's fpm-reload, and for stop --force over TCP; no symbolic "
+     "link, "
+     "and root's, or of the user that this php-fpm runs as"},
     {DIRECTIVE_POOL, "queue.max", &type_number, POOL(queue_max), 0, 1000000, "1024",
      "requests that may wait for a worker"},
     {DIRECTIVE_POOL, "queue.timeout", &type_time, POOL(queue_timeout), 1, DAY, "30s",

@@ -7,6 +7,7 @@
 
 #include "deferd/fpm.h"
 #include "deferd/log.h"
+#include "deferd/stop.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -26,22 +27,26 @@ static int errand_reload_fpm(const struct config *config, const char *line, char
     return fpm_signal_reload(pool->fpm_pid, err, err_size);
 }
 
-/* end POOL PID STARTED */
+/* end POOL PID STARTED REQUEST */
 static int errand_end_worker(const struct config *config, const char *line, char *err,
                              size_t err_size)
 {
     char name[32] = "";
     int pid = 0;
     unsigned long long started = 0;
+    unsigned long long request = 0;
     int rc = -1;
-    sscanf(line, "end %31s %d %llu", name, &pid, &started);
+    sscanf(line, "end %31s %d %llu %llu", name, &pid, &started, &request);
     const struct pool_options *pool = config_find_pool(config, name);
     snprintf(err, err_size, ERRAND_NO_POOL);
     for (unsigned i = 0; rc != 0 && pool != NULL && i < pool->upstream_count; i++) {
         rc =
             fpm_end_worker(&pool->upstreams[i].address, pool->fpm_pid, pid, started, err, err_size);
     }
-    if (rc != 0 && geteuid() != 0) {
+    if (rc == 0) {
+        /* Said here, for the worker may hear of the phase's end first. */
+        log_line(LOG_NOTICE, STOP_FORCED_LINE, request, pid);
+    } else if (geteuid() != 0) {
         snprintf(err, err_size,
                  "the worker is another user's; only a master that is root may signal it, and "
                  "deferd's is not");

@@ -380,6 +380,7 @@ static int worker_open_master(struct worker *worker)
 {
     int rc = worker_open_channel(worker);
     if (rc == 0) {
+        worker->proxy.sharing = 1; /* it is not alone, for all it knows; the master will say */
         worker->proxy.numbers = numbers_open(SOCKETS_NUMBERS);
         rc = worker->proxy.numbers != NULL ? 0 : uv_translate_sys_error(errno);
         close(SOCKETS_NUMBERS);

@@ -208,8 +208,8 @@ int stop_force(struct request *request, char *ask, size_t ask_size, char *err, s
     }
     ask[0] = '\0';
     if (syscall(SYS_pidfd_send_signal, request->pidfd, SIGTERM, NULL, 0) == 0) {
+        log_line(LOG_NOTICE, STOP_FORCED_LINE, (unsigned long long)request->id, (int)pid);
         stop_begin_force(request);
-        stop_forced(request, 1);
         return 0;
     }
     if (errno != EPERM) {
@@ -217,18 +217,15 @@ int stop_force(struct request *request, char *ask, size_t ask_size, char *err, s
         return -1;
     }
     /* It was alive after the look at it, so that is what the pid stands for. */
-    snprintf(ask, ask_size, "end %s %d %llu", request->pool->options->name, (int)pid,
-             (unsigned long long)process.started);
+    snprintf(ask, ask_size, "end %s %d %llu %llu", request->pool->options->name, (int)pid,
+             (unsigned long long)process.started, (unsigned long long)request->id);
     stop_begin_force(request);
     return 0;
 }
 
-void stop_forced(struct request *request, int done)
+void stop_not_forced(struct request *request)
 {
-    if (done) {
-        log_line(LOG_NOTICE, "request %llu: its worker, process %d, was told to end",
-                 (unsigned long long)request->id, (int)request->deferral.pid);
-    } else if (request->stop == STOP_FORCED) {
+    if (request->stop == STOP_FORCED) {
         request->stop = request->stop_before;
     }
 }

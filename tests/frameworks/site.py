@@ -17,7 +17,8 @@ LOCATION = """\
 
 @dataclass(frozen=True)
 class Seen:
-    """What became of a request: `workers` ran its callbacks, `worker` answered it."""
+    """What became of a request: `workers` ran its callbacks, `worker` answered it. `logged` are the
+    tasks' names in its line of the log."""
 
     status: int
     headers: dict
@@ -27,6 +28,7 @@ class Seen:
     workers: frozenset
     worker: int
     outcome: str
+    logged: str
 
     @property
     def same_worker(self):
@@ -81,7 +83,8 @@ class Site:
         return Seen(response.status, response.headers, response.body, response_ms,
                     callbacks=tuple(name for _, name in rows),
                     workers=frozenset(int(pid) for pid, _ in rows),
-                    worker=self.worker(uri), outcome=outcome)
+                    worker=self.worker(uri), outcome=outcome,
+                    logged=self.deferd.wait_for_request(uri).tasks)
 
     def status(self):
         """What `deferctl status` has."""

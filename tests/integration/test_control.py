@@ -198,6 +198,28 @@ def test_the_last_thousand_are_kept(master, start_peer, connect, peer):
     assert call(master, "show 6")["uri"] == "/5"
 
 
+def test_phases_that_had_nothing_to_do_are_kept_only_if_they_did_not_end_in_order(master, begin):
+    """Behind the bridges to frameworks each response has one."""
+    ends = {
+        "/completed": lambda phase: phase.finish_tasks(0),
+        "/late": lambda phase: (phase.report({"event": "add", "tasks": ["late"]}),
+                                phase.finish_tasks(1)),
+        "/failed": lambda phase: (phase.report({"event": "fail", "task": 0, "error": "no"}),
+                                  phase.finish_tasks(0)),
+        "/lost": lambda phase: phase.close(),
+        "/completed-too": lambda phase: phase.finish_tasks(0),
+    }
+    for uri, end in ends.items():
+        phase = begin(master, (), uri)
+        assert call(master, "list")[0]["uri"] == uri, "while it runs it is there"
+        end(phase)
+        assert master.wait_for_request(uri)
+    assert [(phase["uri"], phase["state"]) for phase in call(master, "list --all")] == [
+        ("/late", "completed"), ("/failed", "failed"), ("/lost", "lost")]
+    assert "there is no deferred phase 1 " in fails(master, "show 1")
+    assert call(master, "status")["outcomes"]["completed"] == 3, "they count all the same"
+
+
 def test_hostile_texts_are_json_all_the_same(master, begin):
     name = "näme\x1b[2J\u202e\"\\"
     begin(master, tasks=(name,), uri="/\xff\xfe\x00\x1b]0;x\x07")
@@ -464,6 +486,25 @@ def test_force_ends_another_users_worker(start_master, roots_fpm, tasks, gate, w
     roots_fpm.wait_for_workers(2)
     assert os.listdir(stop_dir) == []
     assert call(master, "status")["pid"] == master.worker_pid, "control goes on"
+    gate.open()
+
+
+@needs_root
+def test_force_that_is_asked_for_twice_is_still_a_stop(start_master, roots_fpm, tasks, gate,
+                                                       workspace):
+    """The second one comes while the first one is with the master."""
+    master = start_master(roots_fpm, options={"user": "nobody"})
+    reach_gate(master, tasks, workspace)
+    master.signal(signal.SIGSTOP)
+    try:
+        first = Background(call, master, "stop --force 1")
+        wait_until(lambda: call(master, "list")[0]["state"] == "stopping")
+        assert "another command is with the master" in fails(master, "stop --force 1")
+        assert call(master, "list")[0]["state"] == "stopping"
+    finally:
+        master.signal(signal.SIGCONT)
+    assert first.result() == {}
+    assert master.wait_for_request().outcome == "stopped"
     gate.open()
 
 
@@ -763,6 +804,26 @@ def test_fpm_reload_waits_for_callbacks_and_requests_wait_for_it(fpm_site, tasks
     assert master.wait_for_request("/hello.php").queue_ms > 0
 
 
+def test_fpm_reload_waits_for_the_callbacks_of_a_pool_that_is_gone(fpm_site, tasks, gate,
+                                                                   workspace):
+    """Its last requests may be with the same php-fpm."""
+    master, fpm, _ = fpm_site
+    before = fpm.workers()
+    tasks(master, "gate,ok")
+    wait_until(lambda: "waits 0" in workspace.lines("marks"))
+    master.pools = {"new": {**master.pools["www"], "listen": workspace.path("new.sock")}}
+    master.reload()
+    reloading = Background(call, master, "fpm-reload")
+    wait_until(lambda: call(master, "pools")[0]["paused"])
+    with pytest.raises(DeadlinePassed):
+        reloading.result(0.5)
+    assert fpm.workers() == before
+    gate.open()
+    assert reloading.result() == {}
+    assert not set(before) & set(fpm.workers())
+    assert workspace.lines("marks") == ["waits 0", "ok 0", "ok 1"]
+
+
 @pytest.mark.time_limit(90)
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="needs wrk")
 def test_fpm_reloads_under_load_fail_no_request(fpm_site, workspace):
@@ -817,6 +878,61 @@ def test_fpm_reload_that_cannot_be_lets_requests_go_on(start_master, peer, conne
     client.send_request()
     peer.accept_request().answer()
     assert client.read_response().complete
+
+
+@needs_root
+@pytest.mark.parametrize("over", ["unix", "tcp"])
+def test_pid_file_of_another_user_names_nobody_elses_process(start_master, start_fpm, shared_fpm,
+                                                             tasks, gate, workspace, over):
+    """It lies in a directory of php-fpm's user, who has put the pid of somebody else's there."""
+    listen = {"listen": "127.0.0.1:0"} if over == "tcp" else {}
+    fpm = start_fpm(workers=2, **listen)
+    victim = shared_fpm.workers()[0]
+    path = workspace.write("fpm.pid", f"{victim if over == 'unix' else fpm.pid}\n")
+    shutil.chown(path, "nobody")
+    master = start_master(fpm, options={"user": "nobody"}, pool={"upstream.fpm_pid": path})
+    if over == "unix":
+        why = fails(master, "fpm-reload")
+    else:
+        pid = reach_gate(master, tasks, workspace)
+        why = fails(master, "stop --force 1")
+        assert pid in fpm.workers()
+    assert "is not of the user that the file belongs to; it was not signalled" in why
+    assert victim in shared_fpm.workers()
+    gate.open()
+
+
+@needs_root
+def test_pid_file_of_another_user_names_that_users_php_fpm(start_master, peer, workspace):
+    named = "open('/proc/self/comm', 'w').write('php-fpm'); print(flush=True); input()"
+    with subprocess.Popen([*NOBODY, sys.executable, "-c", named], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE) as fpm:
+        fpm.stdout.readline()
+        path = workspace.write("fpm.pid", f"{fpm.pid}\n")
+        shutil.chown(path, "nobody")
+        master = start_master(peer, pool={"upstream.fpm_pid": path})
+        with Control(master.control) as client:
+            client.send("fpm-reload")
+            assert fpm.wait(5) == -signal.SIGUSR2
+
+
+def test_pid_file_that_is_a_link_is_not_followed(start_master, start_fpm, workspace):
+    real, link = workspace.path("real.pid"), workspace.path("link.pid")
+    fpm = start_fpm(workers=1, options={"pid": real})
+    os.symlink(real, link)
+    master = start_master(fpm, pool={"upstream.fpm_pid": link})
+    before = fpm.workers()
+    assert "symbolic links" in fails(master, "fpm-reload")
+    assert fpm.workers() == before
+
+
+def test_pid_file_that_is_a_fifo_holds_nobody_up(start_master, peer, workspace):
+    """On Debian the directory of php-fpm's pid file is its users', and the master reads it."""
+    path = workspace.path("fpm.pid")
+    os.mkfifo(path)
+    master = start_master(peer, pool={"upstream.fpm_pid": path})
+    assert "holds no pid" in fails(master, "fpm-reload")
+    assert master.reload()
 
 
 def test_fpm_reload_holds_all_pools_of_the_same_php_fpm(start_master, start_fpm, workspace):

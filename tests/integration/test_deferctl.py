@@ -450,6 +450,21 @@ def test_top_restores_the_terminal_on_a_signal(master, number):
         terminal.assert_restored()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_top_ends_on_a_signal_while_deferd_does_not_answer(master, number):
+    with Terminal(master.control) as terminal:
+        terminal.wait_for(rb"deferctl top")
+        os.kill(master.worker_pid, signal.SIGSTOP)
+        try:
+            wchan = pathlib.Path(f"/proc/{terminal.process.pid}/wchan")
+            wait_until(lambda: "unix_stream" in wchan.read_text(), what="top waits for an answer")
+            terminal.process.send_signal(number)
+            assert terminal.end() == 0
+            terminal.assert_restored()
+        finally:
+            os.kill(master.worker_pid, signal.SIGCONT)
+
+
 def test_top_survives_a_reload_and_says_when_deferd_is_gone(master):
     with Terminal(master.control) as terminal:
         terminal.wait_for(rb"worker process %d" % master.worker_pid)

@@ -5,6 +5,7 @@ let none come. docs/frameworks.md says what is seen here, with times.
 """
 
 import gzip
+import json
 import pathlib
 import re
 
@@ -13,6 +14,7 @@ from frameworks import table
 from frameworks.catalog import FRAMEWORKS, KINDS, SESSION
 from frameworks.site import Site
 from harness import Workspace
+from harness.apps import EXAMPLES, PACKAGE
 
 # A first run waits for Composer.
 pytestmark = pytest.mark.time_limit(300)
@@ -51,6 +53,7 @@ def test_callbacks_run_once_behind_the_response_in_its_worker(behind, kind):
         assert seen.outcome == "unreported"
     else:
         assert re.match("completed: .*first done, second done", seen.outcome)
+        assert re.search("(^|, )first, second(,|$)", seen.logged)
     assert (seen.headers.get("content-encoding") == "gzip") == (kind.path == "/compressed")
     if kind.path == "/compressed":
         assert len(gzip.decompress(seen.body)) >= 20000
@@ -87,6 +90,17 @@ def test_session_is_there_in_the_next_request_which_does_not_wait(behind):
             each.open()
             assert behind.outcome(behind.uri(SESSION, each)).startswith("completed: ")
             assert len(each.lines()) == 2
+
+
+@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*/composer.json")),
+                         ids=lambda example: example.parent.name)
+def test_example_finds_the_package_where_it_stands(example):
+    """`composer install` in its folder needs no more than Composer's own registry."""
+    wanted = json.loads(example.read_text("utf-8"))
+    places = [(example.parent / each["url"]).resolve() for each in wanted["repositories"]
+              if each["type"] == "path"]
+    assert places == [PACKAGE]
+    assert wanted["require"]["deferd/defer"] == "*@dev"
 
 
 def test_document_says_what_a_run_sees(framework, behind):

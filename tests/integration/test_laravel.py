@@ -266,6 +266,7 @@ def test_laravels_own_work_is_seen_by_name(either, gate):
     gate.open()
     request = either.ended()
     assert (request.outcome, request.done, request.failed) == ("completed", 4, 0)
+    assert request.tasks == ", ".join(OWN)
     assert list(either.tasks().items()) == [(name, "done") for name in OWN]
     assert either.names() == list(OWN.values())
     assert {pid for pid, _ in either.steps()} == {request.pid}
@@ -364,6 +365,7 @@ def test_nothing_changed_at_all(nothing_changed, gate, kind):
         assert request.outcome == "unreported"
     else:
         assert (request.outcome, request.done) == ("completed", 2)
+        assert request.tasks == "first, second"
         assert nothing_changed.tasks() == {"first": "done", "second": "done"}
 
 

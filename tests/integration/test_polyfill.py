@@ -97,6 +97,7 @@ def test_response_ends_before_the_rest_which_is_one_task(site, gate, method):
     assert site.marks == ["true", "waits", f"ran in {response.header('x-pid')}", "shut down"]
     request = site.deferd.wait_for_requests(1)[0]
     assert (request.outcome, request.done, request.failed) == ("completed", 1, 0)
+    assert re.fullmatch(f"/.+/{REST}", request.tasks)
 
 
 @pytest.mark.parametrize("caller", ["method", "shutdown", "destructor"])
@@ -104,6 +105,7 @@ def test_rest_has_the_name_of_the_method_that_called(site, caller):
     uri = site.uri("after.php", **{"from": caller})
     assert site.nginx.get(uri).text == "answered\n"
     has_ended(site, "completed", ("Report::send", "done"))
+    assert site.deferd.wait_for_requests(1)[0].tasks == "Report::send"
     assert any(mark.startswith("ran in") for mark in site.marks)
 
 
@@ -184,11 +186,19 @@ def test_output_and_headers_reach_nobody(site):
         assert [task["state"] for task in phase["tasks"]] == ["done"]
 
 
+def test_what_looks_like_a_report_is_none(site):
+    """An application may print what its visitors have sent."""
+    site.nginx.get(site.uri("after.php", what="reports"))
+    has_ended(site, "completed", (REST, "done"))
+    assert site.phase()["pid"] != 1
+    assert site.deferd.wait_for_requests(1)[0].pid != 1
+
+
 def test_state_that_the_rest_sees(site):
-    """The connection is all right, and no output buffer is left."""
+    """The connection is all right, and of output buffers there is one, which drops what is printed."""
     site.nginx.get(site.uri("after.php", what="status"))
     wait_until(lambda: "shut down" in site.marks, what="the rest")
-    assert site.marks[1] == "0 0"
+    assert site.marks[1] == "0 1"
 
 
 def test_session_stays_open(site, workspace):

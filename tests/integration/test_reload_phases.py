@@ -12,7 +12,7 @@ import termios
 
 import pytest
 from harness import (
-    Background, CommandFailed, Control, FcgiClient, control, fcgi, wait_until,
+    Background, CommandFailed, Control, DeadlinePassed, FcgiClient, control, fcgi, wait_until,
 )
 from harness.daemon import find_binary
 
@@ -280,6 +280,16 @@ def test_history_goes_on_in_the_order_of_the_ends(master, begin):
     wait_for_ids(master, [1, 3, 2], "list --all")
 
 
+def test_phases_that_had_nothing_to_do_are_not_kept_over_reloads(master, begin):
+    nothing, something = begin(master, "/nothing", ()), begin(master, "/something")
+    master.reload()
+    wait_for_ids(master, [1, 2])
+    finish(master, something, "/something")
+    finish(master, nothing, "/nothing", 0)
+    wait_for_ids(master, [])
+    assert ids(master, "list --all") == [2]
+
+
 @pytest.mark.time_limit(60)
 def test_the_last_thousand_are_kept_over_reloads(master, peer, connect):
     def serve(connection):
@@ -534,6 +544,58 @@ def test_drain_waits_for_the_workers_that_drain(master, peer, connect):
     assert not draining.done
     connection.finish_tasks()
     assert draining.result() == {}
+
+
+def test_drain_waits_for_a_worker_that_does_not_drain_yet(start_master, peer, begin, own_binary,
+                                                          gate, workspace):
+    """The next worker is asked before the master has heard that it is ready."""
+    master = start_master(peer, binary=own_binary)
+    phase, old = begin(master), master.worker_pid
+    workspace.write("deferd.new", f"""#!/bin/sh
+[ "$1" = --worker ] && flock -s {gate.path} true
+exec {find_binary()} "$@"
+""")
+    os.chmod(own_binary + ".new", 0o755)
+    os.rename(own_binary + ".new", own_binary)
+    master.signal(signal.SIGUSR2)
+    wait_until(lambda: len(master.worker_pids()) == 2)
+    master.signal(signal.SIGSTOP)
+    os.kill(old, signal.SIGSTOP)  # so that the other one is asked
+    try:
+        gate.open()
+        drain = Background(call, master, "drain www")
+        master.wait_for_line(r"NOTICE: \[www\] is drained: requests wait")
+        with pytest.raises(DeadlinePassed):
+            drain.result(0.3)
+    finally:
+        os.kill(old, signal.SIGCONT)
+        master.signal(signal.SIGCONT)
+    wait_for_ids(master, [1])
+    assert not drain.done
+    phase.finish_tasks(2)
+    assert drain.result() == {}
+
+
+def test_drain_does_not_wait_for_requests_that_wait_for_its_end(start_master, peer, connect):
+    """In a worker that drains they are held back as those in the other one are."""
+    master = start_master(peer, max_workers=1)
+    first, second = connect(master), connect(master)
+    first.send_request(uri="/runs")
+    running = peer.accept_request()
+    second.send_request(uri="/waits")
+    wait_until(lambda: call(master, "status")["waiting"] == 1)
+    master.reload()
+    wait_until(lambda: [old["busy"] for old in call(master, "status")["draining"]] == [2])
+    drain = Background(call, master, "drain www")
+    wait_until(lambda: [old["busy"] for old in call(master, "status")["draining"]] == [1])
+    assert not drain.done
+    running.answer()
+    assert drain.result() == {}
+    assert first.read_response().complete
+    assert peer.idle()
+    call(master, "resume www")
+    peer.accept_request().answer()
+    assert second.read_response().complete
 
 
 def test_status_and_pools_count_what_drains(master, begin):

@@ -49,9 +49,12 @@ def test_failure_goes_to_the_containers_logger(site):
 
 def test_error_page_keeps_callbacks_back_where_that_is_asked_for(site):
     site.app.edit(INDEX, "new DeferProvider()", "new DeferProvider(skipOnError: true)")
+    site.app.edit("app/routes.php", "throw new RuntimeException('this", """
+        $this->defer->defer(fn () => null, 'alert')->always();
+        throw new RuntimeException('this""")
     seen = site.visit(ERROR)
     assert (seen.status, seen.callbacks) == (500, ())
-    assert seen.outcome == "completed: first skipped, second skipped"
+    assert seen.outcome == "completed: first skipped, second skipped, alert done"
     assert site.visit(GET).callbacks == ("first", "second")
 
 

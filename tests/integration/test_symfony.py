@@ -68,6 +68,29 @@ STRICT = """\
 when@strict:
     defer:
         skip_on_error: true
+
+    services:
+        alert:
+            class: Alert
+            file: '%kernel.project_dir%/Alert.php'
+            arguments: ['@Deferd\\Defer']
+            tags: [{name: kernel.event_listener, event: kernel.exception, method: __invoke}]
+"""
+
+ALERT = """\
+<?php
+
+final class Alert
+{
+    public function __construct(private readonly Deferd\\Defer $defer)
+    {
+    }
+
+    public function __invoke(): void
+    {
+        $this->defer->defer(fn () => null, 'alert')->always();
+    }
+}
 """
 
 SEND = "App\\EventSubscriber\\MailSubscriber::send"
@@ -102,7 +125,7 @@ def fixture_example(install):
     app = install("symfony")
     shutil.copy(APPS / "symfony-unaware" / "public" / "runtime.php", app.public)
     for name, text in {"config/services_audited.yaml": AUDITED, "Audit.php": AUDIT,
-                       "config/packages/defer.yaml": STRICT}.items():
+                       "config/packages/defer.yaml": STRICT, "Alert.php": ALERT}.items():
         (app.directory / name).write_text(text, "utf-8")
     return app
 
@@ -209,6 +232,7 @@ def test_response_comes_first_then_each_callback_once_in_the_same_worker(
         assert (request.done, request.failed, request.skipped) == (2, 0, 0)
         assert site.pids() == {request.pid}
         assert site.names() == [("first", "done"), ("second", "done")]
+        assert request.tasks == "first, second"
 
 
 def test_request_that_defers_nothing_has_no_tasks(site):
@@ -241,7 +265,8 @@ def test_callbacks_are_skipped_after_an_error_if_configured(serve, example, fpm)
     site = serve(example, fpm, params={"APP_ENV": "strict"})
     assert site.visit("/error?ms=0").status == 500
     site.request()
-    assert site.tasks() == [("first", "skipped", "status 500"), ("second", "skipped", "status 500")]
+    assert site.tasks() == [("first", "skipped", "status 500"), ("second", "skipped", "status 500"),
+                            ("alert", "done", None)]
     assert site.events() == []
 
 
@@ -347,8 +372,9 @@ def test_listeners_of_an_unaware_application_are_seen(
     controller = unaware.directory / "src" / "Controller" / "PageController.php"
     line = 1 + next(number for number, text in enumerate(controller.read_text().splitlines())
                     if "addListener" in text)
-    assert site.names() == [(SEND, "done"), (f"{controller}:{line}", "done"), (UPDATE, "done"),
-                            (CLEAN_UP, "done")]
+    names = [SEND, f"{controller}:{line}", UPDATE, CLEAN_UP]
+    assert request.tasks == ", ".join(names)
+    assert site.names() == [(name, "done") for name in names]
 
 
 def test_listener_that_throws_is_reported_and_those_behind_it_are_skipped(

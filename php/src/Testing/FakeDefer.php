@@ -7,6 +7,7 @@ namespace Deferd\Testing;
 use Deferd\Defer;
 use Deferd\JobInterface;
 use Deferd\Task;
+use Deferd\Text;
 use PHPUnit\Framework\Assert;
 
 /**
@@ -50,6 +51,7 @@ final class FakeDefer extends Defer
 
     public function forget(string $name): void
     {
+        $name = Text::clip($name, Task::NAME);
         foreach ($this->waiting() as $task) {
             if ($task->name() === $name) {
                 $task->drop();
@@ -154,7 +156,8 @@ final class FakeDefer extends Defer
     private function matching(string|callable $filter): array
     {
         // A name may be that of a function.
-        $matches = is_string($filter) ? static fn (Task $task): bool => $task->name() === $filter : $filter;
+        $name = is_string($filter) ? Text::clip($filter, Task::NAME) : '';
+        $matches = is_string($filter) ? static fn (Task $task): bool => $task->name() === $name : $filter;
 
         return array_values(array_filter($this->tasks(), $matches));
     }

@@ -13,7 +13,7 @@ final class Server implements Sapi
      * @param bool $leaves whether the client goes away when it has the first bytes; the script says with the note
      *                     "over" that it is
      */
-    public function __construct(private readonly bool $leaves = false)
+    public function __construct(private readonly bool $leaves = false, private readonly string $method = 'GET')
     {
     }
 
@@ -33,7 +33,7 @@ final class Server implements Sapi
                 return $client !== false;
             }, 'php -S to listen');
             assert(is_resource($client));
-            fwrite($client, "GET / HTTP/1.0\r\n\r\n");
+            fwrite($client, "{$this->method} / HTTP/1.0\r\n\r\n");
             $answer = $this->leaves ? (string) fread($client, 1) : (string) stream_get_contents($client);
             fclose($client);
             if ($this->leaves) {

@@ -35,6 +35,11 @@ function afterwards(): void
         'throw' => throw new RuntimeException('no paper'),
         'exit' => exit(3),
         'fatal' => str_repeat('x', PHP_INT_MAX >> 1),
+        'reports' => print("\n" . implode("\n", array_map('json_encode', [
+            ['event' => 'done', 'task' => 0],
+            ['event' => 'end'],
+            ['event' => 'begin', 'pid' => 1, 'tasks' => ['forged']],
+        ])) . "\n"),
         'print' => print(str_repeat("nobody reads this\n", 5000)),
         'late' => header('X-Late: 1', true, 500),
         'session' => $_SESSION['late'] = true,

@@ -16,6 +16,8 @@ use Illuminate\Support\Facades\Facade;
  * @method static int count()
  * @method static list<string> names()
  * @method static bool isEmpty()
+ * @method static void run()
+ * @method static bool finishResponse()
  * @method static void assertDeferred(string|callable $filter)
  * @method static void assertNotDeferred(string|callable $filter)
  * @method static void assertDeferredCount(int $count)
