@@ -190,7 +190,7 @@ DEB_SOURCE := ARCHITECTURE.md LICENSE Makefile README.md debian docs etc include
 # What a Debian machine needs to build deferd and to run its demo and tests.
 PACKAGES := gcc libc6-dev make pkg-config libuv1-dev libjansson-dev libinih-dev libsystemd-dev uthash-dev \
             libfcgi-dev libfcgi-bin libcmocka-dev valgrind \
-            nginx-light php-cli php-fpm php-cgi php-xml php-mbstring php-pcov \
+            nginx-light php-cli php-fpm php-cgi php-xml php-mbstring php-curl php-pcov \
             php-slim php-pimple php-nikic-fast-route composer unzip \
             python3 python3-pytest python3-prometheus-client curl wrk groff-base
 
