@@ -185,7 +185,7 @@ tidy: ## static analysis: clang-format, clang-tidy, cppcheck
 
 # What a package is built from.
 DEB_SOURCE := ARCHITECTURE.md LICENSE Makefile README.md debian docs etc include nginx src \
-              php/autoload.php php/composer.json php/polyfill.php php/src
+              php/autoload.php php/composer.json php/polyfill.php php/src php/README.md php/CHANGELOG.md
 
 # What a Debian machine needs to build deferd and to run its demo and tests.
 PACKAGES := gcc libc6-dev make pkg-config libuv1-dev libjansson-dev libinih-dev libsystemd-dev uthash-dev \
@@ -227,6 +227,7 @@ install: all ## install under PREFIX (/usr/local), below DESTDIR; an existing co
 	sed -E 's,/usr/(s?bin/defer),$(PREFIX)/\1,' etc/deferd.service >$(DESTDIR)$(UNITDIR)/deferd.service
 	chmod 644 $(DESTDIR)$(UNITDIR)/deferd.service
 	install -D -m 644 -t $(DOC) README.md LICENSE docs/*.md docs/status.png
+	install -D -m 644 -t $(DOC)/php php/README.md php/CHANGELOG.md
 	$(foreach file,$(PACKAGE),install -D -m 644 $(file) $(SHARE)/deferd/$(file) &&) :
 	install -D -m 644 -t $(DOC)/monitoring docs/monitoring/*
 	install -D -m 644 -t $(DOC)/examples etc/deferd.conf etc/deferd.socket

@@ -261,8 +261,10 @@ static void master_child_ended(struct master *master, struct child *child, int s
         master->status = EXIT_FAILURE;
     }
     master_forget_child(master, child);
-    if (current || candidate) {
-        master->deaths = current && stable ? 0 : master->deaths + 1;
+    if (stable && !candidate) {
+        master->deaths = 0; /* one that drained, too: it did not keep dying */
+    } else if (current || candidate) {
+        master->deaths++;
     }
     if (current) {
         master->current = NULL;

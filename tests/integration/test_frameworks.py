@@ -60,7 +60,7 @@ def test_callbacks_run_once_behind_the_response_in_its_worker(behind, kind):
 
 
 def test_request_that_defers_nothing_has_no_task(behind):
-    """A framework that works after the response itself has a deferred phase even so, an empty one."""
+    """A framework that works after the response itself has an empty phase, which the log shows."""
     seen = behind.visit(PLAIN)
     assert (seen.status, seen.callbacks) == (200, ())
     assert seen.outcome in ("answered", "completed")
