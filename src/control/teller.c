@@ -416,6 +416,16 @@ static void teller_say_rest(struct teller *teller)
     teller_say(teller);
 }
 
+/* A phase that was ended by force may take this process with it before the master says so. */
+static void teller_answer_forced(struct teller *teller)
+{
+    uint64_t id = teller->control->forcing;
+    if (id != 0 && proxy_phase(teller->control->proxy, id) == NULL) {
+        teller_put_stop(teller, id, NULL);
+        teller_flush(teller);
+    }
+}
+
 void teller_close(struct teller *teller)
 {
     if (teller->control == NULL) {
@@ -427,6 +437,7 @@ void teller_close(struct teller *teller)
     if (teller->open) {
         teller->round++;
         teller_say_rest(teller);
+        teller_answer_forced(teller);
     }
     teller_hang_up(teller);
     uv_close((uv_handle_t *)&teller->timer, NULL);

@@ -350,6 +350,7 @@ def test_full_disk_stalls_nothing_and_what_is_lost_is_said(start_master, workspa
     master.options["error_log"] = error
     move_log(master, error)
     serve(master, peer, "/before")
+    wait_until(lambda: any("/before" in line for line in lines_of(log)))
     disk.fill()
     for number in range(100):
         serve(master, peer, f"/full/{number}")

@@ -570,6 +570,7 @@ exec {find_binary()} "$@"
     finally:
         os.kill(old, signal.SIGCONT)
         master.signal(signal.SIGCONT)
+    master.wait_for_line("another worker has taken over")  # or the old one would be asked
     wait_for_ids(master, [1])
     assert not drain.done
     phase.finish_tasks(2)
