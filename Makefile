@@ -91,12 +91,22 @@ COVERAGE  := $(abspath $(BUILD)/coverage)
 COVERED   := 100
 
 .PHONY: php
-php: deps php/vendor/autoload.php ## check the PHP package: PHPUnit with coverage, PHPStan, PSR-12
+php: deps php/vendor/autoload.php ## check the PHP package: PHPUnit with coverage of lines and branches, PHPStan, PSR-12
 	rm -rf $(COVERAGE) && mkdir -p $(COVERAGE)
 	cd php && DEFERD_COVERAGE=$(COVERAGE) php -d pcov.directory=src vendor/bin/phpunit --coverage-php $(COVERAGE)/phpunit.cov
 	cd php && php -d pcov.directory=src tests/coverage.php $(COVERAGE) $(COVERED)
 	cd php && vendor/bin/phpstan analyse --no-progress --memory-limit=1G
 	cd php && vendor/bin/phpcs -q
+	$(MAKE) php-branches
+
+# pcov knows lines only; Xdebug knows branches, and is slow, so only these programs have it.
+.PHONY: php-branches
+php-branches: deps php/vendor/autoload.php ## the same with Xdebug: does PHPUnit take every branch?
+	rm -rf $(BUILD)/branches && mkdir -p $(BUILD)/branches
+	tests/xdebug.sh $(BUILD)/xdebug
+	cd php && DEFERD_COVERAGE=$(abspath $(BUILD)/branches) PHP_INI_SCAN_DIR=:$(abspath $(BUILD)/xdebug) \
+	    vendor/bin/phpunit --bootstrap tests/collect.php --exclude-group not-with-xdebug
+	cd php && php tests/branch-coverage.php $(abspath $(BUILD)/branches) tests/branches-not-seen.txt
 
 # What the package's checks need. No versions are locked: it is to work with what an application has.
 php/vendor/autoload.php: php/composer.json

@@ -26,7 +26,7 @@ final class AtExit
     {
         $this->action = $action;
         register_shutdown_function(function (): void {
-            register_shutdown_function($this->call(...));
+            register_shutdown_function(fn () => $this->call());
         });
     }
 

@@ -52,7 +52,7 @@ final class Phase
     {
         $this->channel = Channel::current();
         $this->journal = new Journal($this->channel, self::pid());
-        $this->silence = new Silence($this->lastWords(...));
+        $this->silence = new Silence(fn (): string => $this->lastWords());
         $this->watched = new Watchlist($this->channel, $this->journal);
         $this->pid = self::pid();
         $this->line = new \SplQueue();
@@ -182,7 +182,7 @@ final class Phase
 
     private function endAtExit(): void
     {
-        $this->atExit ??= new AtExit($this->end(...));
+        $this->atExit ??= new AtExit(fn () => $this->end());
     }
 
     /**
@@ -254,7 +254,7 @@ final class Phase
 
     private function work(): void
     {
-        $guard = new ExitGuard($this->goOnAfterExit(...));
+        $guard = new ExitGuard(fn () => $this->goOnAfterExit());
         while (($task = $this->next()) !== null) {
             if (!$task->waits()) {
                 continue;

@@ -37,7 +37,7 @@ final class Silence
         $this->level = ob_get_level();
         $this->active = true;
         $this->broken = false;
-        ob_start($this->handle(...), 1);
+        ob_start(fn (string $output, int $phase): string => $this->handle($phase), 1);
     }
 
     /**
@@ -74,7 +74,7 @@ final class Silence
         return $held;
     }
 
-    private function handle(string $output, int $phase): string
+    private function handle(int $phase): string
     {
         if (($phase & PHP_OUTPUT_HANDLER_FINAL) !== 0) {
             $this->broken = true;

@@ -5,9 +5,9 @@ declare(strict_types=1);
 namespace Deferd\Tests;
 
 /**
- * Coverage of a program that a test starts: writes which lines of src it ran to a file in the folder that
- * DEFERD_COVERAGE names, as late as PHP calls anything: behind shutdown functions that register others, and behind
- * destructors. coverage.php adds all up.
+ * Coverage of a program that a test starts: writes which lines of src it ran, or with Xdebug which branches, to a file
+ * in the folder that DEFERD_COVERAGE names, as late as PHP calls anything: behind shutdown functions that register
+ * others, and behind destructors. coverage.php and branches.php add all up.
  */
 final class Collector
 {
@@ -28,7 +28,12 @@ final class Collector
     public static function start(string $folder): void
     {
         self::$file = "$folder/" . bin2hex(random_bytes(8));
-        \pcov\start();
+        if (extension_loaded('xdebug')) {
+            xdebug_set_filter(XDEBUG_FILTER_CODE_COVERAGE, XDEBUG_PATH_INCLUDE, [self::source()]);
+            xdebug_start_code_coverage(XDEBUG_CC_UNUSED | XDEBUG_CC_DEAD_CODE | XDEBUG_CC_BRANCH_CHECK);
+        } else {
+            \pcov\start();
+        }
         self::$last = new self(self::LATER);
         self::atShutdown(self::LATER);
     }
@@ -39,13 +44,8 @@ final class Collector
     public static function write(): void
     {
         if (self::$file !== '') {
-            $source = dirname(__DIR__) . '/src';
-            $files = [...glob("$source/*.php") ?: [], ...glob("$source/*/*.php") ?: []];
-            // Each call tells what is new.
-            /** @var array<string, array<int, int>> $new */
-            $new = \pcov\collect(\pcov\inclusive, $files);
-            self::$pieces[] = $new;
-            file_put_contents(self::$file . '-' . posix_getpid(), serialize(self::$pieces));
+            $covered = extension_loaded('xdebug') ? self::branches() : self::lines();
+            file_put_contents(self::$file . '-' . posix_getpid(), serialize($covered));
         }
     }
 
@@ -56,6 +56,43 @@ final class Collector
         } else {
             self::write();
         }
+    }
+
+    /**
+     * @return list<array<string, array<int, int>>> by file and line
+     */
+    private static function lines(): array
+    {
+        $files = [...glob(self::source() . '*.php') ?: [], ...glob(self::source() . '*/*.php') ?: []];
+        // Each call tells what is new.
+        /** @var array<string, array<int, int>> $new */
+        $new = \pcov\collect(\pcov\inclusive, $files);
+        self::$pieces[] = $new;
+
+        return self::$pieces;
+    }
+
+    /**
+     * @return array<string, array<string, array<int, array<string, mixed>>>> by file, function and opcode
+     */
+    private static function branches(): array
+    {
+        $branches = [];
+        // Xdebug tells of all files if its filter came after them, and has paths as well, which are many.
+        /** @var array{functions: array<string, array{branches: array<int, array<string, mixed>>}>} $covered */
+        foreach (xdebug_get_code_coverage() as $file => $covered) {
+            assert(is_string($file));
+            if (str_starts_with($file, self::source())) {
+                $branches[$file] = array_map(static fn (array $all): array => $all['branches'], $covered['functions']);
+            }
+        }
+
+        return $branches;
+    }
+
+    private static function source(): string
+    {
+        return dirname(__DIR__) . '/src/';
     }
 
     private static function atShutdown(int $later): void

@@ -6,6 +6,7 @@ namespace Deferd\Tests;
 
 use Deferd\Defer;
 use PHPUnit\Framework\Attributes\DataProvider;
+use PHPUnit\Framework\Attributes\Group;
 use PHPUnit\Framework\TestCase;
 
 /**
@@ -236,6 +237,7 @@ final class DeferTest extends TestCase
      * @param string $code in PHP
      */
     #[DataProvider('crowds')]
+    #[Group('not-with-xdebug')]
     public function testManyCallbacksTakeNoMoreTimeEach(string $code): void
     {
         $script = Script::run(
@@ -359,6 +361,26 @@ final class DeferTest extends TestCase
         $this->assertSame('', $script->log);
     }
 
+    public function testGoesOnWhenABufferComesBack(): void
+    {
+        $script = Script::run(<<<'PHP'
+            final class Again
+            {
+                public static int $ended = 0;
+                public function pass(string $output): string { return $output; }
+                public function __destruct() { if (++self::$ended < 5) { ob_start([new self(), 'pass']); } }
+            }
+            ob_start([new Again(), 'pass']);
+            echo 'page';
+            $defer->defer(fn () => note('ended ' . Again::$ended));
+            $defer->defer(function (): void { echo 'noise'; note('next'); });
+            PHP);
+
+        $this->assertSame(['ended 1', 'next'], $script->notes);
+        $this->assertSame('page', $script->output);
+        $this->assertSame('', $script->log);
+    }
+
     public function testCallsNoFinishRequestThatIsWrittenInPhp(): void
     {
         $script = Script::run(<<<'PHP'
@@ -428,7 +450,7 @@ final class DeferTest extends TestCase
             $defer->defer(fn () => note('next'));
             $defer->run();
             note('back');
-            PHP, ['disable_functions=getmypid,ignore_user_abort,error_log']);
+            PHP, ['disable_functions=getmypid,ignore_user_abort,error_log,session_status']);
 
         $this->assertSame(['next', 'back'], $script->notes);
     }

@@ -190,6 +190,17 @@ final class TaskTest extends TestCase
         ];
     }
 
+    public function testCallsItsCallbackOnce(): void
+    {
+        $calls = 0;
+        $task = new Task(static function () use (&$calls): void {
+            $calls++;
+        });
+        $task->run();
+        $task->run();
+        $this->assertSame(1, $calls);
+    }
+
     public function testPutsPhpsTimeLimitBack(): void
     {
         $script = Script::run(<<<'PHP'
@@ -205,11 +216,12 @@ final class TaskTest extends TestCase
             $defer->defer($limit);
             $defer->defer($limit)->timeLimit(0);
             $defer->defer($limit)->timeLimit(INF);
+            $defer->defer($limit)->timeLimit(30)->timeLimit(40);
             $defer->run();
             $limit();
             PHP);
 
-        $this->assertSame(['3', '77', '20', '77', '0', '2147483647', '77'], $script->notes);
+        $this->assertSame(['3', '77', '20', '77', '0', '2147483647', '40', '77'], $script->notes);
     }
 
     public function testStopsAtItsTimeLimitOnTheWallClock(): void

@@ -5,6 +5,7 @@ declare(strict_types=1);
 namespace Deferd\Tests;
 
 use PHPUnit\Framework\Attributes\TestWith;
+use PHPUnit\Framework\Attributes\Group;
 use PHPUnit\Framework\TestCase;
 
 /**
@@ -184,6 +185,7 @@ final class WatchTest extends TestCase
         $this->assertStringContainsString('deferd: deferred mail not run: fatal error in inner', $script->log);
     }
 
+    #[Group('not-with-xdebug')]
     public function testOneThatAFiberNeverEndsIsAccountedFor(): void
     {
         $script = Script::runBehindDeferd(<<<'PHP'

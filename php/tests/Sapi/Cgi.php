@@ -19,7 +19,10 @@ final class Cgi implements Sapi
     public function run(string $folder, array $settings): string
     {
         $command = ['php-cgi', ...Process::options($settings)];
-        Process::start($command, $folder, Request::params("$folder/script.php", $this->params))->wait();
+        // Of our environment, what says where php.ini's parts are.
+        $environment = Request::params("$folder/script.php", $this->params)
+            + array_intersect_key(getenv(), ['PHP_INI_SCAN_DIR' => true]);
+        Process::start($command, $folder, $environment)->wait();
 
         return (string) file_get_contents("$folder/output");
     }
