@@ -7,8 +7,6 @@ if command -v promtool; then
     exit 0
 fi
 if [ ! -x "$1/usr/bin/promtool" ]; then
-    mkdir -p "$1"
-    (cd "$1" && apt-get download -q prometheus >&2 && dpkg-deb -x prometheus_*.deb .)
-    rm -f "$1"/prometheus_*.deb
+    sh "$(dirname "$0")/unpack.sh" prometheus "$1" >&2
 fi
 echo "$1/usr/bin/promtool"

@@ -4,12 +4,12 @@
 set -eu
 
 mkdir -p "$1"
+if [ ! -e "$1/xdebug.ini" ]; then
+    package=$(php -r 'printf("php%d.%d-xdebug", PHP_MAJOR_VERSION, PHP_MINOR_VERSION);')
+    sh "$(dirname "$0")/unpack.sh" "$package" "$1"
+fi
 cd "$1"
 if [ ! -e xdebug.ini ]; then
-    package=$(php -r 'printf("php%d.%d-xdebug", PHP_MAJOR_VERSION, PHP_MINOR_VERSION);')
-    apt-get download -q "$package"
-    dpkg-deb -x "$package"_*.deb .
-    rm -f "$package"_*.deb
     cat >xdebug.new <<EOF
 zend_extension=$(echo "$PWD"/usr/lib/php/*/xdebug.so)
 xdebug.mode=coverage
