@@ -28,6 +28,7 @@ static void requestlog_tasks(char *out, size_t size, const struct deferral *defe
     char names[REQUESTLOG_TASKS];
     char escaped[REQUESTLOG_TASKS * 2];
     size_t len = deferral->named > 0 ? deferral_names(deferral, names, sizeof(names)) : 0;
+    out[0] = '\0';
     if (len > 0) {
         log_escape(escaped, sizeof(escaped), names, len);
         snprintf(out, size, " tasks=\"%s\"", escaped);
@@ -41,7 +42,7 @@ void requestlog_put(const struct request *request, enum outcome outcome)
     char status[8] = "-";
     char deferred[24] = "-";
     char pid[24] = "-";
-    char tasks[sizeof(" tasks=\"\"") + (size_t)REQUESTLOG_TASKS * 2] = "";
+    char tasks[sizeof(" tasks=\"\"") + (size_t)REQUESTLOG_TASKS * 2];
     const struct deferral *deferral = &request->deferral;
     uint64_t now = request->ended;
     uint64_t answered = request->answered != 0 ? request->answered : now;
