@@ -13,6 +13,10 @@
 #include <stdint.h>
 #include <uv.h>
 
+/* Without memory a phase is not shown; uthash would end the process. */
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
+
 struct control;
 struct control_client;
 struct peer_stop;
@@ -25,7 +29,9 @@ struct peer_stop;
 
 struct peer_phase {
     struct phase *phase; /* owned */
+    uint64_t id;         /* the phase's */
     uint64_t at;         /* uv_hrtime() to which its times are brought up */
+    UT_hash_handle hh;   /* in peer->by_id */
     struct peer_phase *prev, *next;
 };
 
@@ -37,6 +43,7 @@ struct peer {
     json_t *busy;  /* owned; by pool: what peer_busy counts */
     struct lines lines;
     struct peer_phase *phases; /* that are live, in the order in which they were told */
+    struct peer_phase *by_id;  /* the same, to be found */
     struct peer_stop *stops;   /* what it was asked and has not answered */
     int warned;                /* of lines that cannot be read */
 };

@@ -44,23 +44,43 @@ const struct phase *peer_phase_now(struct peer_phase *of)
 static struct peer_phase *peer_find(const struct peer *peer, uint64_t id)
 {
     struct peer_phase *found = NULL;
-    DL_FOREACH(peer->phases, found)
-    {
-        if (found->phase->id == id) {
-            break;
-        }
-    }
+    HASH_FIND(hh, peer->by_id, &id, sizeof(id), found);
     return found;
+}
+
+/* Frees the entry. The phase is the caller's. */
+static struct phase *peer_take_phase(struct peer *peer, struct peer_phase *of)
+{
+    struct phase *phase = of->phase;
+    DL_DELETE(peer->phases, of);
+    HASH_DEL(peer->by_id, of);
+    peer->peers->bytes -= phase->size;
+    free(of);
+    return phase;
 }
 
 static void peer_drop_phase(struct peer *peer, struct peer_phase *of)
 {
     if (of != NULL) {
-        DL_DELETE(peer->phases, of);
-        peer->peers->bytes -= of->phase->size;
-        free(of->phase);
-        free(of);
+        free(peer_take_phase(peer, of));
     }
+}
+
+/* One without a phase yet; NULL without memory. */
+static struct peer_phase *peer_add_phase(struct peer *peer, uint64_t id)
+{
+    struct peer_phase *of = calloc(1, sizeof(*of));
+    if (of == NULL) {
+        return NULL;
+    }
+    of->id = id;
+    HASH_ADD(hh, peer->by_id, id, sizeof(of->id), of);
+    if (of->hh.tbl == NULL) {
+        free(of);
+        return NULL;
+    }
+    DL_APPEND(peer->phases, of);
+    return of;
 }
 
 /* Takes the phase over: in the place of what was told of it before. */
@@ -74,12 +94,11 @@ static void peer_keep_phase(struct peer *peer, struct phase *phase)
         return;
     }
     if (of == NULL) {
-        of = calloc(1, sizeof(*of));
+        of = peer_add_phase(peer, phase->id);
         if (of == NULL) {
             free(phase);
             return;
         }
-        DL_APPEND(peer->phases, of);
     } else {
         free(of->phase);
     }
@@ -256,9 +275,8 @@ static void peer_close(struct peer *peer, const char *why)
 static void peer_on_end(struct peer *peer)
 {
     while (peer->phases != NULL) {
-        struct peer_phase *of = peer->phases;
-        struct phase *phase = of->phase;
-        peer_phase_now(of);
+        peer_phase_now(peer->phases);
+        struct phase *phase = peer_take_phase(peer, peer->phases);
         phase_lose(phase);
         log_line(
             LOG_WARNING,
@@ -266,9 +284,6 @@ static void peer_on_end(struct peer *peer)
             "%zu of %zu tasks had not ended",
             (unsigned long long)phase->id, peer->pid, phase->total - phase_ended_tasks(phase),
             phase->total);
-        peer->peers->bytes -= phase->size;
-        DL_DELETE(peer->phases, of);
-        free(of);
         peer_remember(peer, phase);
     }
     peer_close(peer, "the worker process that had the phase has ended");

@@ -124,20 +124,27 @@ static int teller_put_worker(struct teller *teller)
 
 /* --- what comes next -------------------------------------------------------------------------- */
 
-static struct request *teller_next_live(const struct teller *teller)
+/* A piece of those that have changed: each look goes through all. Returns 0 if there is none. */
+static int teller_put_changed(struct teller *teller)
 {
     const struct proxy *proxy = teller->control->proxy;
+    int some = 0;
     for (unsigned i = 0; i < proxy->pool_count; i++) {
         struct request *request = NULL;
         DL_FOREACH2(proxy->pools[i].phases, request, phase_next)
         {
-            if (request->told_in != teller->round && request->told != teller_version(request) &&
-                phase_is_shown(request)) {
-                return request;
+            if (request->told_in == teller->round || request->told == teller_version(request) ||
+                !phase_is_shown(request)) {
+                continue;
+            }
+            teller_put_live(teller, request);
+            some = 1;
+            if (teller->out.len >= TELLER_PIECE) {
+                return some;
             }
         }
     }
-    return NULL;
+    return some;
 }
 
 static const struct phase *teller_next_ended(struct teller *teller)
@@ -168,15 +175,13 @@ static int teller_put_gone(struct teller *teller)
     return 1;
 }
 
-/* The next line of this round. Returns 0 if there is no more. */
+/* The next lines of this round. Returns 0 if there is no more. */
 static int teller_put_next(struct teller *teller)
 {
     if (!teller->greeted) {
         return teller_put_worker(teller);
     }
-    struct request *request = teller_next_live(teller);
-    if (request != NULL) {
-        teller_put_live(teller, request);
+    if (teller_put_changed(teller)) {
         return 1;
     }
     const struct phase *phase = teller_next_ended(teller);
